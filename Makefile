@@ -1,0 +1,26 @@
+# `make fit`: the main job on the embedded model. `make test`: all tests. Both set everything up and can be repeated.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: fit test lint clean
+
+$(VENV)/.installed: pyproject.toml constraints/cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints/cpu.txt --editable ".[dev]"
+	touch $@
+
+fit: $(VENV)/.installed
+	$(BIN)/python -m mira_pl fit --out runs/emoji
+	$(BIN)/python -m mira_pl show runs/emoji
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,65 @@
+"""`align`: the main job from Python, without files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+
+from .backbones import Backbone
+from .fit import NoiseAlignment, PromptData
+from .objectives import Objective
+from .rewards import Reward
+from .types import Images
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What `align` returns, job by job in the order of prompts and seeds.
+
+    Attributes:
+        images: results, raw, [jobs, 3, h, w].
+        start_images: what the frozen model draws from the starting noises.
+        records: one mapping a job: reward, drift, CLIPScore, compute and the rest of `records.jsonl`.
+        trace: one mapping a job and iteration: the columns of `trace.csv`.
+    """
+
+    images: Images
+    start_images: Images
+    records: list[dict[str, Any]]
+    trace: list[dict[str, Any]]
+
+
+def align(
+    prompts: str | Sequence[str],
+    backbone: Backbone,
+    reward: Reward,
+    objective: Objective,
+    seeds: Sequence[int] = (0,),
+    batch_size: int = 4,
+    trainer: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Alignment:
+    """Optimise the noises of one or more prompts, in this process.
+
+    Args:
+        prompts: one prompt or several.
+        backbone: the frozen model.
+        reward: a differentiable reward.
+        objective: the method, such as `MIRA(beta=0.2)`.
+        seeds: every prompt is solved under every seed.
+        batch_size: jobs solved together.
+        trainer: options of Lightning's Trainer, such as {"accelerator": "cpu"}.
+        options: options of `NoiseAlignment`: iterations, lr, clip, engine, ...
+    """
+    data = PromptData([prompts] if isinstance(prompts, str) else list(prompts), seeds=seeds, batch_size=batch_size)
+    module = NoiseAlignment(backbone, reward, objective, **options)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "max_epochs": 1, "devices": 1}
+    L.Trainer(**quiet | dict(trainer or {})).fit(module, datamodule=data)
+    return Alignment(
+        images=torch.cat([result.images for result in module.results]),
+        start_images=torch.cat([result.start_images for result in module.results]),
+        records=[record for result in module.results for record in result.records],
+        trace=[row for result in module.results for row in result.trace],
+    )

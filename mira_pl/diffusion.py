@@ -1,0 +1,101 @@
+"""All diffusion maths: the schedule, the reverse transition and its Gaussian. Pure functions of tensors."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import DDIMScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+from .types import Latents, PerJob
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A grid of T reverse steps; step 0 is the first one, at the highest noise level.
+
+    Attributes:
+        timesteps: training timestep of every step, descending, [T].
+        alpha: cumulative signal share abar at every step, fp32, on the CPU, [T].
+        alpha_prev: abar after every step, [T].
+        eta: 0 is deterministic DDIM, 1 ancestral sampling (Song et al. 2021, eq. 16).
+        last_sigma: `keep` is diffusers' small noise at the last step; `zero` is the public DNO code's.
+    """
+
+    timesteps: tuple[int, ...]
+    alpha: Float[Tensor, " T"]
+    alpha_prev: Float[Tensor, " T"]
+    eta: float = 1.0
+    last_sigma: Literal["keep", "zero"] = "keep"
+
+    @staticmethod
+    def from_scheduler(
+        scheduler: DDIMScheduler, steps: int, eta: float, last_sigma: Literal["keep", "zero"] = "keep"
+    ) -> "Schedule":
+        """The grid that diffusers' DDIM would run."""
+        longest = scheduler.config.num_train_timesteps - scheduler.config.steps_offset
+        if not 1 <= steps <= longest:
+            raise ValueError(f"steps must be in 1..{longest}, got {steps}")
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must be in [0, 1], got {eta}; 0 is DDIM, 1 is DDPM-like sampling")
+        scheduler.set_timesteps(steps)
+        stride = scheduler.config.num_train_timesteps // steps
+        grid = tuple(int(t) for t in scheduler.timesteps)
+        after = [scheduler.alphas_cumprod[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in grid]
+        return Schedule(grid, scheduler.alphas_cumprod[list(grid)], torch.stack(after), eta, last_sigma)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.timesteps)
+
+    def sigma(self, step: int) -> Tensor:
+        """Std of the noise injected at `step` (Song et al. 2021, eq. 16), a scalar."""
+        if self.last_sigma == "zero" and step == self.steps - 1:
+            return torch.zeros(())
+        beta, beta_prev = 1 - self.alpha[step], 1 - self.alpha_prev[step]
+        return self.eta * (beta_prev / beta * (1 - self.alpha[step] / self.alpha_prev[step])) ** 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """An isotropic Gaussian with a mean per element and one standard deviation, possibly 0."""
+
+    mean: Latents
+    std: Tensor
+
+    def sample(self, noise: Latents) -> Latents:
+        """mean + std * noise."""
+        return self.mean + self.std * noise
+
+    def log_prob(self, x: Latents, reduction: Literal["sum", "mean"] = "sum") -> PerJob:
+        """Log-density of x, summed or averaged over latent dimensions. Needs std > 0."""
+        _need_noise(self.std, "log_prob")
+        per_element = -((x - self.mean) ** 2) / (2 * self.std**2) - torch.log(self.std) - 0.5 * math.log(2 * math.pi)
+        flat = per_element.flatten(1)
+        return flat.sum(dim=1) if reduction == "sum" else flat.mean(dim=1)
+
+    def score(self, x: Latents) -> Latents:
+        """Gradient of the log-density at x. Needs std > 0."""
+        _need_noise(self.std, "score")
+        return (self.mean - x) / self.std**2
+
+
+def _need_noise(std: Tensor, what: str) -> None:
+    if not bool((std > 0).all()):
+        raise ValueError(f"{what} needs a transition with noise, but its std is 0: use eta > 0 and last_sigma keep")
+
+
+def predict_x0(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Latents:
+    """The clean latents that x and its predicted noise imply."""
+    alpha = schedule.alpha[step]
+    return (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+
+
+def transition(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Gaussian:
+    """p(x_prev | x) of DDIM: the same arithmetic, in the same order, as diffusers' `DDIMScheduler.step`."""
+    alpha_prev, sigma = schedule.alpha_prev[step], schedule.sigma(step)
+    direction = (1 - alpha_prev - sigma**2) ** 0.5 * eps
+    return Gaussian(alpha_prev**0.5 * predict_x0(x, eps, schedule, step) + direction, sigma)

@@ -1,0 +1,1 @@
+"""What records and traces say: pages, tables and figures, as pure functions."""

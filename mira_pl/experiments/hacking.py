@@ -1,0 +1,108 @@
+"""Reward hacking, measured: what the judge sees along the way, and which drift measure tells hacked images apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from ..judges.truth import TruthJudge
+from ..runs import RunFolder
+from ..types import Images
+from .statistics import auroc, bootstrap
+
+MEASURES: dict[str, tuple[str, float]] = {
+    "S_0 - S": ("drift", 1.0),
+    "S - S_0": ("drift", -1.0),
+    "|S_0 - S|": ("magnitude", 1.0),
+    "score difference": ("score_difference", 1.0),
+    "ELBO": ("elbo", 1.0),
+    "noise norm": ("noise_norm", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A run folder under the name it has in tables."""
+
+    name: str
+    run: RunFolder
+
+
+def frames(labelled: Labelled, judge: TruthJudge) -> pd.DataFrame:
+    """One row a job and filmstrip frame: the trace's columns there, and the judge's verdicts of the picture."""
+    trace = pd.DataFrame(labelled.run.trace()).replace("", np.nan)
+    trace = trace.astype({name: float for name in trace.columns if name != "key"})
+    parts = []
+    for record in labelled.run.records():
+        rows = trace[trace["key"] == record["key"]]
+        pictures = film(labelled.run, record["key"])
+        wanted = np.round(np.linspace(0, record["iterations"], len(pictures)))
+        rows = rows[rows["iteration"].isin(wanted)].copy()
+        if len(rows) != len(pictures):
+            continue  # a job that stopped early has no frame at every mark
+        prompts = [record["prompt"]] * len(pictures)
+        rows["prompt"] = record["prompt"]
+        rows["animal"] = judge.right_subject(pictures, prompts).numpy()
+        rows["colour"] = judge.right_colour(pictures, prompts).numpy()
+        parts.append(rows)
+    table = pd.concat(parts, ignore_index=True)
+    table["method"], table["magnitude"] = labelled.name, table["drift"].abs()
+    table["faithful"] = table["animal"] * table["colour"].fillna(1.0)
+    return table
+
+
+def film(run: RunFolder, key: str) -> Images:
+    """The frames of a filmstrip, start first, result last, in [-1, 1]."""
+    with Image.open(run.image_path(key, "film")) as strip:
+        pixels = torch.from_numpy(np.array(strip.convert("RGB"))).float() / 127.5 - 1
+    side = pixels.shape[0]
+    return pixels.view(side, -1, side, 3).permute(1, 3, 0, 2)
+
+
+def outcome_table(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
+    """One row a method: the mean of every column at the last frame, with a 95 % interval over prompts."""
+    rows = []
+    for method, part in frames_of_runs.groupby("method", sort=False):
+        last = part[part["iteration"] == part["iteration"].max()]
+        first = part[part["iteration"] == 0]
+        row: dict[str, object] = {"method": method, "jobs": len(last), "reward at start": first["reward"].mean()}
+        for column in ("reward", "drift", "score_difference", "clip", "animal", "colour"):
+            values = last[column].to_numpy()
+            row[column] = bootstrap(_mean_of(values), last["prompt"].tolist()) if not np.isnan(values).all() else None
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curves(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
+    """Means by method and iteration: reward against truth, not end points alone."""
+    columns = ["reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"]
+    return frames_of_runs.groupby(["method", "iteration"], sort=False)[columns].mean().reset_index()
+
+
+def detection(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
+    """AUROC of every drift measure for "hacked": the judge found the start faithful and this later frame not."""
+    start = frames_of_runs[frames_of_runs["iteration"] == 0].set_index(["method", "key"])["faithful"]
+    later = frames_of_runs[frames_of_runs["iteration"] > 0]
+    was_faithful = start.loc[list(zip(later["method"], later["key"], strict=True))].to_numpy() == 1
+    later = later[was_faithful]
+    hacked, prompts = later["faithful"].to_numpy() == 0, later["prompt"].tolist()
+    rows = []
+    for name, (column, sign) in MEASURES.items():
+        score = sign * later[column].to_numpy()
+        if np.isnan(score).any():
+            continue
+        value, low, high = bootstrap(lambda rows, s=score: auroc(s[rows], hacked[rows]), prompts, resamples=500)
+        rows.append({"measure": name, "auroc": value, "low": low, "high": high, "hacked": int(hacked.sum()), "frames": len(hacked)})
+    return pd.DataFrame(rows)
+
+
+def collect(runs: Sequence[Labelled], judge: TruthJudge) -> pd.DataFrame:
+    """The frames of several runs."""
+    return pd.concat([frames(run, judge) for run in runs], ignore_index=True)
+
+
+def _mean_of(values: np.ndarray):
+    return lambda rows: float(np.nanmean(values[rows]))

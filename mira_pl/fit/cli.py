@@ -1,0 +1,154 @@
+"""`python -m mira_pl fit`: YAML and flags to objects, one line for whatever is wrong, then Lightning's Trainer."""
+
+import difflib
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+import diffusers
+import lightning as L
+import transformers
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import StrategyRegistry
+
+import mira_pl.backbones
+import mira_pl.objectives
+import mira_pl.rewards  # noqa: F401  short class names resolve among what is imported
+
+from ..runs import RunFolder, config_hash
+from .data import PromptData
+from .logs import Wandb, WandbResults, make_logger
+from .module import NoiseAlignment
+from .strategy import IndependentDDP
+
+DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
+PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
+
+
+class OneLineParser(LightningArgumentParser):
+    """An argument parser that answers a mistake with one line instead of its whole usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        if not self.exit_on_error:
+            super().error(message, ex)
+        fail(one_line(message, self))
+
+
+def one_line(message: str, parser: OneLineParser) -> str:
+    """The first statement of jsonargparse's message, with a suggestion for a misspelt name."""
+    text = " ".join(message.split())
+    known = [action.dest for action in parser._actions] + _component_names()
+    for word in re.findall(r"""['"]?([A-Za-z_][\w.]*)['"]?""", text):
+        last = word.split(".")[-1]
+        if word in known or last in known:
+            continue
+        near = difflib.get_close_matches(word, known, n=1, cutoff=0.8) or difflib.get_close_matches(last, known, n=1, cutoff=0.8)
+        if near:
+            return f"{text[:300]}. Did you mean {near[0]!r}?"
+    return text[:400]
+
+
+def _component_names() -> list[str]:
+    return [*mira_pl.backbones.__all__, *mira_pl.objectives.__all__, *mira_pl.rewards.__all__]
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"mira_pl: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with the run folder and W&B beside model, data and trainer."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="the run folder")
+        parser.add_argument("--overwrite", type=bool, default=False, help="delete a run that stands in the folder")
+        parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
+
+
+def build(argv: Sequence[str]) -> FitCLI:
+    """Parse and construct everything; nothing is written yet."""
+    argv = list(argv)
+    if not any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv):
+        argv = ["--config", DEFAULT_CONFIG, *argv]
+    if "independent_ddp" not in StrategyRegistry.available_strategies():
+        StrategyRegistry.register("independent_ddp", IndependentDDP, description=IndependentDDP.__doc__ or "")
+    return FitCLI(
+        NoiseAlignment,
+        PromptData,
+        run=False,
+        args=argv,
+        parser_class=OneLineParser,
+        parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        trainer_defaults={
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+            "log_every_n_steps": 1,
+            "num_sanity_val_steps": 0,
+            "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
+        },
+    )
+
+
+def fit(argv: Sequence[str]) -> None:
+    """Optimise the noises of every job of the configuration; go on where an earlier run of the same stopped."""
+    hush()
+    cli = build(argv)
+    config = plain(cli)
+    check_trainer(config["trainer"])
+    run, module = RunFolder(Path(cli.config["out"])), cli.model
+    if cli.trainer.is_global_zero:
+        run.prepare(config, cli.config["overwrite"])
+    module.run, module.config_hash = run, config_hash(config)
+    method = type(module.objective).__name__
+    logger = make_logger(cli.config_init["wandb"], run.path, config, method, module.reward.name)
+    connect_loggers(cli.trainer, logger, run)
+    cli.trainer.fit(module, cli.datamodule)
+    if cli.trainer.is_global_zero:
+        print(f"{len(run.records())} of {len(cli.datamodule.jobs)} jobs done: {run.path / 'contact.png'}")
+
+
+def hush() -> None:
+    """No advertisements, no bars for loading weights: what is printed is progress and the result."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    for text in (r".*LightningCLI.s args parameter.*", r".*LeafSpec.*deprecated.*", r".*does not have many workers.*", r".*lr_scheduler\.step.*"):
+        warnings.filterwarnings("ignore", message=text)
+
+
+def connect_loggers(trainer: L.Trainer, logger: Any, run: RunFolder) -> None:
+    """W&B and its callback, where it is not disabled."""
+    if logger is not None:
+        trainer.loggers = [logger]
+        trainer.callbacks.append(WandbResults(run))
+
+
+def plain(cli: FitCLI) -> dict[str, Any]:
+    """The resolved configuration as YAML would give it back."""
+    text = cli.parser.dump(cli.config, skip_none=False, skip_check=True)
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "config"}
+
+
+def check_trainer(trainer: dict[str, Any]) -> None:
+    """Refuse Trainer settings under which noises would be averaged, rounded, or shared out twice."""
+    if trainer.get("precision") not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision {trainer['precision']!r} would round the noise: use 32-true, bf16-mixed or 16-mixed, "
+            "and model.backbone.dtype for the weights"
+        )
+    if trainer.get("gradient_clip_val") is not None:
+        raise ValueError("trainer.gradient_clip_val mixes the jobs of a batch: use model.clip_norm, which clips each job")

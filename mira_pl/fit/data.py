@@ -1,0 +1,62 @@
+"""Which jobs a process works on: whole batches, shared out by rank, round by round."""
+
+from collections.abc import Collection, Sequence
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from ..prompts import expand, make_jobs
+from ..types import Job
+
+
+class PromptData(L.LightningDataModule):
+    """Prompts as batches of jobs.
+
+    The batches are cut once, from all jobs, so that what a job computes depends on neither the number of processes nor
+    on which jobs were finished before. Batch j of those left goes to rank j % world in round j // world.
+
+    Args:
+        prompts: the name of a set (see `mira_pl.prompts.SETS`) or a list of prompts.
+        template: text with {} for the prompt; None is the paper's for sets and none for lists.
+        limit: use the first so many prompts only.
+        seeds: every prompt is solved under every seed.
+        batch_size: jobs solved together by one process.
+    """
+
+    def __init__(
+        self,
+        prompts: str | list[str] = "animals",
+        template: str | None = None,
+        limit: int | None = None,
+        seeds: Sequence[int] = (0,),
+        batch_size: int = 4,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}; null takes every prompt")
+        self.jobs = make_jobs(expand(prompts, template)[:limit], list(seeds))
+        self.batches = [self.jobs[i : i + batch_size] for i in range(0, len(self.jobs), batch_size)]
+        self.left = list(range(len(self.batches)))
+
+    def drop_finished(self, keys: Collection[str]) -> None:
+        """Leave out every batch whose jobs all have a record."""
+        self.left = [index for index, batch in enumerate(self.batches) if not all(job.key in keys for job in batch)]
+
+    def order(self) -> list[str]:
+        """Keys of all jobs, in the order in which records are written."""
+        return [job.key for job in self.jobs]
+
+    def rounds(self, world: int) -> int:
+        """Rounds until every batch that is left is solved."""
+        return -(-len(self.left) // world)
+
+    def at(self, round_: int, rank: int, world: int) -> int | None:
+        """Index of the batch that `rank` solves in a round, or None where it has nothing to do."""
+        place = round_ * world + rank
+        return self.left[place] if place < len(self.left) else None
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """Ticks: one optimisation iteration each. The jobs of a round come from `at`."""
+        return DataLoader(range(self.trainer.lightning_module.iterations), batch_size=None)  # type: ignore[arg-type]

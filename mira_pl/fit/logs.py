@@ -1,0 +1,90 @@
+"""Where curves go: W&B, offline unless there is a key, so that nobody is ever asked to log in."""
+
+import netrc
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+
+from ..runs import RunFolder
+
+HOST = "api.wandb.ai"
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Settings of the W&B run.
+
+    Attributes:
+        mode: `auto` is online with a key (WANDB_API_KEY or netrc) and offline without; `disabled` writes nothing.
+        project: W&B project.
+        group: runs of one study share a group; None is the method's name.
+        tags: free labels.
+    """
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "mira_pl"
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+def has_key() -> bool:
+    """Whether W&B could log in without asking."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(HOST) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def make_logger(settings: Wandb, folder: Path, config: Mapping[str, Any], method: str, reward: str) -> WandbLogger | None:
+    """The logger, or None where it is disabled. W&B's own WANDB_MODE decides over `auto`."""
+    mode = os.environ.get("WANDB_MODE", "auto") if settings.mode == "auto" else settings.mode
+    if mode == "auto":
+        mode = "online" if has_key() else "offline"
+    if mode == "disabled":
+        return None
+    return WandbLogger(
+        project=settings.project,
+        name=folder.name,
+        group=settings.group or method,
+        tags=[method, reward, *settings.tags],
+        save_dir=folder,
+        offline=mode == "offline",
+        log_model=False,
+        config=dict(config),
+        settings={"console": "off"},
+    )
+
+
+class WandbResults(L.Callback):
+    """Declares `iteration` as the axis of every curve, and adds contact sheet, filmstrips and the table of records."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for logger in _wandb(trainer):
+            logger.experiment.define_metric("iteration")
+            logger.experiment.define_metric("*", step_metric="iteration")
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        records = self.run.records()
+        if not trainer.is_global_zero or not records:
+            return
+        films = [path for r in records if (path := self.run.image_path(r["key"], "film")).exists()][:16]
+        columns = [name for name, value in records[0].items() if not isinstance(value, dict)]
+        for logger in _wandb(trainer):
+            logger.log_image("contact_sheet", [str(self.run.path / "contact.png")])
+            if films:
+                logger.log_image("filmstrips", [str(film) for film in films], caption=[film.name for film in films])
+            logger.log_table("records", columns=columns, data=[[r.get(name) for name in columns] for r in records])
+
+
+def _wandb(trainer: L.Trainer) -> list[WandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger) and trainer.is_global_zero]

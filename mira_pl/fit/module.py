@@ -1,0 +1,233 @@
+"""One batch of prompt-seeds after the other: a LightningModule that holds the learnable noise and nothing else.
+
+A round is a Lightning epoch and one batch of jobs a process; a tick is a training step and one optimisation iteration.
+Iteration k of a trace is the image after k updates: 0 is what the frozen model draws, K the result.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from ..backbones import Backbone
+from ..noise import draw
+from ..objectives import Objective
+from ..problem import Outcome, Problem
+from ..rewards import Reward
+from ..runs import RunFolder
+from ..trajectory import Engine, EngineName
+from ..types import Compute, Job
+from .data import PromptData
+from .finish import Result, finish
+from .monitor import evaluate, means_over_processes, stop_finished
+from .state import FAILED, BatchState
+
+Keep = Literal["last", "best"]
+
+
+class NoiseAlignment(L.LightningModule):
+    """Optimises the noises of one batch of prompt-seeds.
+
+    Args:
+        backbone: the frozen text-to-image model.
+        reward: what is to go up; must be differentiable.
+        objective: the method.
+        clip: CLIPScore of the traces and records; null leaves the column empty.
+        iterations: K, updates a job (50 in the paper, section 5).
+        lr: learning rate of AdamW (0.01 in the paper, A.1).
+        weight_decay: decay of AdamW; 0.01, torch's default, is what the public DNO code runs.
+        clip_norm: largest gradient norm of a job; 1 in the public DNO code.
+        engine: `full`, `checkpoint` or `walk`, see `mira_pl.trajectory`.
+        store_steps: steps whose activations `checkpoint` and `walk` keep.
+        keep: return the `last` iterate, as DNO and MIRA do, or the one of `best` reward.
+        target_reward: a job that reaches it stops.
+        patience: a job whose best reward has not risen for so many iterations stops.
+        drift_limit: a job whose |S_0 - S| exceeds it stops, and returns its best iterate within the limit.
+        elbo_pairs: pairs of the `elbo` trace column, 0 leaves it empty; costs that many U-Net calls an iteration.
+        save_every: iterations between saves of the state a killed run goes on from.
+        film_frames: frames of the filmstrip between start and result.
+    """
+
+    noise: nn.Parameter
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        reward: Reward,
+        objective: Objective,
+        clip: Reward | None = None,
+        iterations: int = 50,
+        lr: float = 0.01,
+        weight_decay: float = 0.01,
+        clip_norm: float = 1.0,
+        engine: EngineName = "checkpoint",
+        store_steps: int = 0,
+        keep: Keep = "last",
+        target_reward: float | None = None,
+        patience: int | None = None,
+        drift_limit: float | None = None,
+        elbo_pairs: int = 0,
+        save_every: int = 1,
+        film_frames: int = 4,
+    ) -> None:
+        super().__init__()
+        _check(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
+        _check_not_negative(weight_decay=weight_decay, store_steps=store_steps, elbo_pairs=elbo_pairs, film_frames=film_frames)
+        if not reward.differentiable:
+            raise ValueError(
+                f"{type(objective).__name__} needs reward gradients, but {reward.name} has none: "
+                "take a differentiable reward (Aesthetic, Brightness, CLIPScore, Darkness)"
+            )
+        self.backbone, self.reward, self.objective, self.clip = backbone, reward, objective, clip
+        self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
+        self.engine, self.keep = Engine(engine, store_steps), keep
+        self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
+        self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
+        self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
+        self.run: RunFolder | None = None
+        self.config_hash = ""
+        self.state: BatchState | None = None
+        self.problem: Problem | None = None
+        self.opened: int | None = None
+        self.results: list[Result] = []
+        self._spent = backbone.spent
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW([self.noise], lr=self.lr, weight_decay=self.weight_decay)
+
+    def on_fit_start(self) -> None:
+        """Move the frozen parts, drop what is finished, and set the number of rounds."""
+        self.backbone.to(self.device)
+        self.reward.to(self.device)
+        if self.clip is not None:
+            self.clip.to(self.device)
+        if self.run is not None:
+            self.data.drop_finished({record["key"] for record in self.run.records()})
+        self.trainer.strategy.barrier()
+        self.trainer.fit_loop.max_epochs = self.data.rounds(self.trainer.world_size)
+
+    @property
+    def data(self) -> PromptData:
+        """The jobs of this fit."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
+        if self.opened != self.trainer.current_epoch:
+            self._open(self.trainer.current_epoch)
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """The summed loss of the jobs that still run; 0 where there is nothing to do, so that processes stay in step."""
+        state = self.state
+        if state is None or state.tick >= self.iterations or not bool(state.running.any()):
+            return self.noise.sum() * 0
+        began = time.perf_counter()
+        loss = self.objective.loss(self.problem, self.noise, state.anchor, state.tick)
+        self._look(loss.outcome.detach())
+        state.stop(~torch.isfinite(loss.value.detach()), FAILED)
+        self._began = began
+        return torch.where(state.running, loss.value, torch.zeros_like(loss.value)).sum()
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
+        """Clip every job by its own norm: a spike of one job must not shrink its neighbours."""
+        state, gradient = self.state, self.noise.grad
+        if state is None or gradient is None or not len(gradient) or not bool(state.running.any()):
+            return
+        norm = gradient.flatten(1).norm(dim=1)
+        state.stop(~torch.isfinite(norm), FAILED)
+        scale = torch.where(state.running, self.clip_norm / norm.clamp(min=self.clip_norm), torch.zeros_like(norm))
+        gradient.copy_(torch.where(_rows(state.running, gradient), gradient * _rows(scale, gradient), 0.0))
+        if self.objective.noises == "initial":
+            gradient[:, :-1] = 0
+        for row in state.trace[len(state.trace) - state.rows_last :]:
+            row["grad_norm"] = float(norm[state.place(row["key"])])
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self._before = self.noise.detach().clone()
+
+    def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
+        """Put frozen noise back (decay and momentum move it even without a gradient), count, log and save."""
+        state = self.state
+        rows: Sequence[dict[str, Any]] = ()
+        if state is not None and state.tick >= self.iterations:
+            self.noise.data = self._before
+        elif state is not None:
+            self._put_back(state)
+            rows = state.trace[len(state.trace) - state.rows_last :]
+            if rows:
+                state.add_cost(time.perf_counter() - self._began, self.spent_since_last())
+            state.tick, state.rows_last = state.tick + 1, 0
+            if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
+                state.noise = self.noise.detach()
+                state.save(self.run.state_path(state.index), self._optimizer().state_dict())
+        means = means_over_processes(rows, self.trainer.strategy.reduce, self.device)
+        if means:
+            self.log_dict({name: means[name] for name in ("reward", "drift", "clip") if name in means}, prog_bar=True, logger=False)
+            for logger in self.trainer.loggers:
+                logger.log_metrics(means | {"round": self.trainer.current_epoch}, step=self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        """The last look at every job of this round, then images, noise, trace and records."""
+        if self.state is not None:
+            self.state.noise = self.noise.detach()
+        finish(self)
+
+    def spent_since_last(self) -> Compute:
+        """What the backbone has computed since this was last asked."""
+        before, self._spent = self._spent, self.backbone.spent
+        return self._spent - before
+
+    def _open(self, round_: int) -> None:
+        self.opened = round_
+        index = self.data.at(round_, self.global_rank, self.trainer.world_size)
+        optimizer = None
+        if index is None:
+            self.state, self.problem = None, None
+            noise = torch.zeros(0, *self.backbone.noise_shape, device=self.device)
+        else:
+            self.state, optimizer = self._load(index, self.data.batches[index])
+            self.problem = Problem.of(self.backbone, self.reward, self.state.jobs, self.engine)
+            noise = self.state.noise
+        self.noise.data, self.noise.grad = noise.clone(), None
+        self.trainer.strategy.setup_optimizers(self.trainer)
+        if optimizer is not None:
+            self._optimizer().load_state_dict(optimizer)
+
+    def _load(self, index: int, jobs: list[Job]) -> tuple[BatchState, dict[str, Any] | None]:
+        if self.run is not None and self.run.state_path(index).exists():
+            return BatchState.load(self.run.state_path(index), self.device)
+        return BatchState.new(index, jobs, draw(jobs, self.backbone.noise_shape).to(self.device)), None
+
+    def _look(self, outcome: Outcome) -> None:
+        """Record one evaluated iteration of the jobs that run, and stop those that are done."""
+        evaluate(self.state, self.problem, outcome, self.noise.detach(), self.clip, self.elbo_pairs, self.drift_limit)
+        self.state.keep_frame(outcome.trajectory.images, self.iterations, self.film_frames)
+        stop_finished(self.state, self.target_reward, self.patience, self.drift_limit)
+
+    def _put_back(self, state: BatchState) -> None:
+        before = self._before
+        kept = _rows(state.running, before).expand_as(before).clone()
+        if self.objective.noises == "initial":
+            kept[:, :-1] = False
+        self.noise.data = torch.where(kept, self.noise.data, before)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]
+
+
+def _rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def _check(**positive: float) -> None:
+    for name, value in positive.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be greater than 0, got {value}")
+
+
+def _check_not_negative(**values: float) -> None:
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, got {value}")

@@ -1,0 +1,92 @@
+"""What is looked at in every iteration: the columns of the trace, the best iterate, and whether a job is done."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..drift import surrogate
+from ..problem import Outcome, Problem
+from ..rewards import Reward
+from ..runs import TRACE_COLUMNS
+from ..types import Noise
+from .state import DRIFTED, FAILED, REACHED, STALLED, BatchState
+
+MEANS = TRACE_COLUMNS[2:]  # every column but key and iteration
+
+
+@torch.no_grad()
+def evaluate(
+    state: BatchState, problem: Problem, outcome: Outcome, noise: Noise, clip: Reward | None, elbo_pairs: int, limit: float | None
+) -> None:
+    """Add a trace row for every running job, and keep the best noise: of highest reward, within the drift limit."""
+    path = outcome.trajectory
+    if state.anchor is None:
+        state.anchor = path
+    drift = surrogate(state.anchor.energies[0], path.energies[0])
+    columns = {
+        "reward": outcome.reward,
+        "S0": state.anchor.energies[0],
+        "S": path.energies[0],
+        "drift": drift,
+        "noise_norm": noise.flatten(1).norm(dim=1),
+        "score_difference": path.energies[1] if len(path.energies) > 1 else torch.zeros_like(drift),
+    }
+    if clip is not None:
+        columns["clip"] = clip.score(path.images, problem.prompts)
+    if elbo_pairs:
+        loss = problem.denoising_loss(path.latents, elbo_pairs)
+        state.start_loss = loss if state.start_loss is None else state.start_loss
+        columns["elbo"] = loss - state.start_loss
+    _add_rows(state, columns)
+    state.stop(~torch.isfinite(outcome.reward), FAILED)
+    better = state.running & (outcome.reward > state.best_reward)
+    if limit is not None:
+        better = better & (drift.abs() <= limit)
+    state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
+    state.best_reward = torch.where(better, outcome.reward, state.best_reward)
+    state.best_tick = torch.where(better, state.tick, state.best_tick)
+
+
+def stop_finished(state: BatchState, target: float | None, patience: int | None, limit: float | None) -> None:
+    """Freeze the jobs that reached their target, stopped improving, or drifted too far."""
+    if limit is not None:
+        latest = {row["key"]: row["drift"] for row in state.trace}
+        drift = torch.tensor([abs(latest.get(job.key, 0.0)) for job in state.jobs], device=state.status.device)
+        state.stop(drift > limit, DRIFTED)
+    if target is not None:
+        state.stop(state.best_reward >= target, REACHED)
+    if patience is not None:
+        state.stop(state.tick - state.best_tick >= patience, STALLED)
+
+
+def means_over_processes(
+    rows: Sequence[dict[str, Any]], reduce: Callable[..., Tensor], device: torch.device
+) -> dict[str, float]:
+    """Mean of every column over the jobs of all processes, by one sum. Every process must call it, also without rows."""
+    sums = torch.zeros(2 * len(MEANS) + 2, dtype=torch.float64, device=device)
+    for row in rows:
+        for place, name in enumerate(MEANS):
+            if name in row:
+                sums[2 * place] += row[name]
+                sums[2 * place + 1] += 1
+        sums[-2] += row["iteration"]
+        sums[-1] += 1
+    sums = reduce(sums, reduce_op="sum").tolist()
+    if not sums[-1]:
+        return {}
+    means = {name: sums[2 * place] / sums[2 * place + 1] for place, name in enumerate(MEANS) if sums[2 * place + 1]}
+    return means | {"iteration": sums[-2] / sums[-1]}
+
+
+def _add_rows(state: BatchState, columns: dict[str, Tensor]) -> None:
+    names, table = list(columns), torch.stack(list(columns.values())).T.tolist()
+    running = state.running.tolist()
+    rows = [
+        {"key": job.key, "iteration": state.tick} | dict(zip(names, values, strict=True)) | {"seconds": state.seconds}
+        for job, values, runs in zip(state.jobs, table, running, strict=True)
+        if runs
+    ]
+    state.trace += rows
+    state.rows_last = len(rows)

@@ -1,0 +1,102 @@
+"""What one batch of jobs is while it is optimised, and how it survives a kill."""
+
+import io
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..runs import write_atomic
+from ..trajectory import Trajectory
+from ..types import Compute, Images, Job, Noise, PerJob
+
+RUNNING, REACHED, STALLED, DRIFTED, FAILED = range(5)
+STATUS = ("finished", "reached its target reward", "stopped improving", "reached its drift limit", "failed: not finite")
+COUNTS = ("unet", "vae", "reward", "backward")
+
+
+@dataclass(eq=False)
+class BatchState:
+    """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration."""
+
+    index: int
+    jobs: list[Job]
+    noise: Noise
+    start_noise: Noise
+    status: Tensor
+    stopped_at: Tensor
+    best_noise: Noise
+    best_reward: PerJob
+    best_tick: Tensor
+    tick: int = 0
+    anchor: Trajectory | None = None
+    start_loss: PerJob | None = None
+    trace: list[dict[str, Any]] = field(default_factory=list)
+    rows_last: int = 0
+    frames: list[Tensor] = field(default_factory=list)
+    compute: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    seconds: float = 0.0
+
+    @staticmethod
+    def new(index: int, jobs: list[Job], noise: Noise) -> "BatchState":
+        """A batch before its first iteration."""
+        nothing = torch.zeros(len(jobs), dtype=torch.long, device=noise.device)
+        worst = torch.full((len(jobs),), -torch.inf, device=noise.device)
+        return BatchState(index, jobs, noise, noise.clone(), nothing, nothing.clone(), noise.clone(), worst, nothing.clone())
+
+    @property
+    def running(self) -> Tensor:
+        """Which jobs are still optimised, [b]."""
+        return self.status == RUNNING
+
+    def stop(self, which: Tensor, status: int) -> None:
+        """Freeze the running jobs of a mask [b], and remember when and why."""
+        which = which & self.running
+        self.status = torch.where(which, status, self.status)
+        self.stopped_at = torch.where(which, self.tick, self.stopped_at)
+
+    def add_cost(self, seconds: float, spent: Compute) -> None:
+        """Every attempt decodes once and is scored once, so reward calls are decoder calls."""
+        self.seconds += seconds
+        for name, count in (("unet", spent.unet), ("vae", spent.vae), ("reward", spent.vae), ("backward", spent.backward)):
+            self.compute[name] += count
+
+    def place(self, key: str) -> int:
+        """Row of a job."""
+        return next(row for row, job in enumerate(self.jobs) if job.key == key)
+
+    def keep_frame(self, images: Images, iterations: int, frames: int) -> None:
+        """Keep the images of evenly spaced iterations for the filmstrip."""
+        wanted = {round((n + 1) * iterations / (frames + 1)) for n in range(frames)}
+        if self.tick in wanted and self.tick > 0:
+            self.frames.append(images.detach().half())
+
+    def save(self, path: Path, optimizer: dict[str, Any]) -> None:
+        """Tensors and primitives only, in one atomic step."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {"optimizer": optimizer}
+        values["jobs"] = [(job.prompt, job.seed, job.key) for job in self.jobs]
+        if self.anchor is not None:
+            values["anchor"] = {f.name: getattr(self.anchor, f.name) for f in fields(self.anchor)}
+        buffer = io.BytesIO()
+        torch.save(values, buffer)
+        write_atomic(path, buffer.getvalue())
+
+    @staticmethod
+    def load(path: Path, device: torch.device) -> tuple["BatchState", dict[str, Any]]:
+        """The state and the optimiser's state.
+
+        Raises:
+            ValueError: the file is not a state that this version wrote.
+        """
+        try:
+            values = torch.load(path, map_location=device, weights_only=True)
+            optimizer = values.pop("optimizer")
+            values["jobs"] = [Job(*job) for job in values["jobs"]]
+            if values["anchor"] is not None:
+                values["anchor"] = Trajectory(**values["anchor"])
+            return BatchState(**values), optimizer
+        except Exception as error:  # a truncated or foreign file fails in many ways, all of them final
+            reason = str(error).split("\n")[0]
+            raise ValueError(f"cannot continue from {path}: {reason}. Delete this file to start its jobs anew") from error

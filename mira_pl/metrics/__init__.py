@@ -1,0 +1,5 @@
+"""Measures of sets of images."""
+
+from .cmmd import cmmd
+
+__all__ = ["cmmd"]

@@ -1,0 +1,7 @@
+"""Gradient methods on noise, one file a paper."""
+
+from .base import Loss, Objective
+from .dno import DNO
+from .mira import MIRA
+
+__all__ = ["DNO", "MIRA", "Loss", "Objective"]

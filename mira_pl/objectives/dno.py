@@ -1,0 +1,97 @@
+"""DNO: plain reward ascent on the noises, with the probability regulariser PRNO (Tang et al. 2024)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..problem import Problem
+from ..trajectory import Trajectory
+from ..types import Noise, PerJob
+from .base import Learned, Loss, Objective
+
+
+@dataclass(frozen=True)
+class DNO(Objective):
+    """L = -r + gamma * PRNO.
+
+    Attributes:
+        gamma: weight of the regulariser; 0, the default of the public code, is plain reward ascent.
+        subsample: k = 4 ** subsample numbers form a row of the regulariser; 1 is the public default.
+        permutations: random permutations averaged over, 100 in the public code.
+        opt_time: gradients reach the last opt_time + 1 steps only, and x_T only where opt_time is T; None is T.
+        noises: `trajectory` or, for deterministic samplers, `initial`.
+    """
+
+    gamma: float = 0.0
+    subsample: int = 1
+    permutations: int = 100
+    opt_time: int | None = None
+    noises: Learned = "trajectory"
+
+    def __post_init__(self) -> None:
+        if self.gamma < 0:
+            raise ValueError(f"gamma must be at least 0, got {self.gamma}; 0 turns the regulariser off")
+        if self.subsample < 0 or self.permutations < 0:
+            raise ValueError(f"subsample and permutations must be at least 0, got {self.subsample}, {self.permutations}")
+
+    def loss(self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int) -> Loss:
+        steps = problem.backbone.schedule.steps
+        if self.opt_time is not None and not 0 <= self.opt_time <= steps:
+            raise ValueError(f"opt_time must be in 0..{steps} (T), got {self.opt_time}")
+        learned = None if self.opt_time in (None, steps) else self.opt_time + 1
+        outcome = problem.attempt(noise, self.measures(anchor), keep_eps=anchor is None, learned_steps=learned)
+        value = -outcome.reward
+        if self.gamma > 0:
+            value = value + self.gamma * self._regulariser(problem, noise, tick)
+        return Loss(value, outcome)
+
+    def _regulariser(self, problem: Problem, noise: Noise, tick: int) -> PerJob:
+        learned = noise if self.opt_time is None else noise[:, : self.opt_time + 1]
+        if problem.backbone.schedule.eta == 0 or self.noises == "initial":
+            learned = noise[:, -1:]
+        rows = zip(problem.jobs, learned.flatten(1), strict=True)
+        return torch.stack(
+            [prno(z, 4**self.subsample, _permutations(z.numel(), self.permutations, job.seed, tick)) for job, z in rows]
+        )
+
+
+def _permutations(size: int, count: int, seed: int, tick: int) -> list[Tensor]:
+    random = torch.Generator().manual_seed(seed * 1_000_003 + tick)
+    return [torch.randperm(size, generator=random) for _ in range(count)]
+
+
+def prno(z: Float[Tensor, " n"], k: int, permutations: list[Tensor]) -> Tensor:
+    """-[log p1 + log p2] of z as it stands plus the mean of the same over permutations; at least 4 log 2.
+
+    Args:
+        z: the noise of one job.
+        k: length of a row; must divide n.
+        permutations: index tensors over n; none leaves the second term out.
+    """
+    total = sum(log_bounds(z, k))
+    if permutations:
+        total = total + sum(sum(log_bounds(z[p.to(z.device)], k)) for p in permutations) / len(permutations)
+    return -total
+
+
+def log_bounds(z: Float[Tensor, " n"], k: int) -> tuple[Tensor, Tensor]:
+    """Log concentration bounds on mean and covariance of the rows, clamped at -log 2: no gradient for typical noise."""
+    if z.numel() % k:
+        raise ValueError(f"a row length of {k} does not divide {z.numel()} numbers of noise: lower subsample")
+    mean, covariance = raw_log_bounds(z, k)
+    ceiling = -math.log(2)
+    return mean.clamp(max=ceiling), covariance.clamp(max=ceiling)
+
+
+def raw_log_bounds(z: Float[Tensor, " n"], k: int) -> tuple[Tensor, Tensor]:
+    """The same before the clamp (Tang et al. 2024, lemma 2)."""
+    rows = z.view(-1, k)
+    m = len(rows)
+    mean = rows.mean(dim=0).norm()
+    identity = torch.eye(k, dtype=z.dtype, device=z.device)
+    spread = torch.linalg.matrix_norm(rows.T @ rows / m - identity, ord=2)
+    excess = (torch.sqrt(1 + spread) - 1 - math.sqrt(k / m)).clamp(min=0)
+    return -m * mean**2 / (2 * k), -m * excess**2 / 2

@@ -1,0 +1,67 @@
+"""The reward contract, and the weighted sum of rewards."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from typing_extensions import Self
+
+from ..types import Images, PerJob
+
+
+class Reward(ABC):
+    """Scores pictures. Its parameters, if any, are frozen: gradients reach the images only."""
+
+    differentiable: ClassVar[bool]
+    """Whether `score` carries gradients to the images; a black box ranks them only."""
+
+    @property
+    def name(self) -> str:
+        """What logs and records call this reward."""
+        return type(self).__name__
+
+    @abstractmethod
+    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
+        """One number an image, higher is better. Images are raw: in [-1, 1] by convention, not clamped."""
+
+    def to(self, device: torch.device) -> Self:
+        """This reward, with what it computes with moved to `device`."""
+        return self
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of `Weighted`."""
+
+    reward: Reward
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Reward):
+    """The sum of weight times score, in the scale of each reward: nothing is normalised.
+
+    Args:
+        terms: rewards with their weights, at least one.
+    """
+
+    terms: list[Term]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ValueError("Weighted needs at least one term, but `terms` is empty: give a list of {reward, weight}.")
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]  # a sum knows it only from its terms
+        """One black box makes the sum a black box: its share of the gradient would silently be missing."""
+        return all(term.reward.differentiable for term in self.terms)
+
+    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
+        """The weighted sum."""
+        return torch.stack([term.weight * term.reward.score(images, prompts) for term in self.terms]).sum(dim=0)
+
+    def to(self, device: torch.device) -> Self:
+        """The sum of the moved terms."""
+        return replace(self, terms=[Term(term.reward.to(device), term.weight) for term in self.terms])

@@ -1,0 +1,205 @@
+"""The layout of a run folder, and the only code that knows it.
+
+    config.yaml          the resolved configuration
+    records.jsonl        one line a job
+    trace.csv            one line a job and iteration
+    images/<key>.png     the result; <key>.base.png the start; <key>.film.png the way between
+    noise/<key>.safetensors
+    contact.png          start | result of every job
+    page.html            all of it on one page, by `python -m mira_pl show`
+    state/               batches in progress; empty when the run is complete
+
+Every file is written beside its place and moved there, so a kill leaves the old file or the new one.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save
+from torch import Tensor
+
+TRACE_COLUMNS = (
+    "key", "iteration", "reward", "S0", "S", "drift", "clip", "noise_norm", "grad_norm", "seconds", "score_difference",
+    "elbo",
+)  # fmt: skip
+IDENTITY = ("model", "data")  # the parts of a configuration that decide what a run computes
+CONTACT_SIDE = 128
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """All or nothing, also under kill -9 or on a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = f"cannot write {path}: {error.strerror}; what was written before is intact"
+        raise OSError(error.errno, reason) from error
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits of what decides the results: neither devices, nor loggers, nor the folder."""
+    identity = {name: config.get(name) for name in IDENTITY}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes one run."""
+
+    path: Path
+
+    def prepare(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Open the folder for this configuration: a new one, or one to continue.
+
+        Raises:
+            FileExistsError: the folder holds a run of another configuration, or files that are no run.
+        """
+        held = self.path / "config.yaml"
+        if held.exists() and overwrite:
+            self.clear()
+        elif held.exists():
+            other = config_hash(self.config())
+            if other != config_hash(config):
+                raise FileExistsError(
+                    f"{self.path} holds a run of another configuration ({other}, this one is {config_hash(config)}): "
+                    "give another folder with --out, or --overwrite true"
+                )
+        elif self.path.exists() and any(path.name != ".config.yaml.tmp" for path in self.path.iterdir()):
+            raise FileExistsError(f"{self.path} is not empty and is no run: give another folder with --out")
+        write_atomic(held, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    def clear(self) -> None:
+        """Delete what a run wrote, and nothing else; the configuration, which marks the folder as a run, goes last."""
+        for folder, pattern in (("images", "*.png"), ("noise", "*.safetensors"), ("state", "batch-*.*")):
+            for path in (*(self.path / folder).glob(pattern), *(self.path / folder).glob(f".{pattern}.tmp")):
+                path.unlink()
+            with contextlib.suppress(OSError):  # absent, or holding files of others
+                (self.path / folder).rmdir()
+        for name in ("records.jsonl", "trace.csv", "contact.png", "page.html", "config.yaml"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")) or {}
+
+    def records(self) -> list[dict[str, Any]]:
+        """One mapping a finished job."""
+        path = self.path / "records.jsonl"
+        if not path.exists():
+            return []
+        text = path.read_bytes().decode("utf-8", "surrogatepass")  # a prompt from the shell may be no UTF-8
+        return [json.loads(line) for line in text.split("\n") if line]  # splitlines() would also cut at U+2028
+
+    def trace(self) -> list[dict[str, str]]:
+        """One mapping a job and iteration, every value as text."""
+        path = self.path / "trace.csv"
+        if not path.exists():
+            return []
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+    def state_path(self, batch: int) -> Path:
+        """Where a batch in progress is kept."""
+        return self.path / "state" / f"batch-{batch:05d}.pt"
+
+    @property
+    def page_path(self) -> Path:
+        """The page of `python -m mira_pl show`."""
+        return self.path / "page.html"
+
+    def image_path(self, key: str, kind: str = "") -> Path:
+        """`kind`: nothing for the result, `base` or `film`."""
+        return self.path / "images" / (f"{key}.{kind}.png" if kind else f"{key}.png")
+
+    def save_images(
+        self, key: str, text: Mapping[str, str], start: Tensor, result: Tensor, film: Sequence[Tensor]
+    ) -> None:
+        """PNGs of [3, h, w] tensors in [-1, 1], with prompt, seed and configuration hash as text chunks."""
+        write_atomic(self.image_path(key, "base"), _png(to_picture(start), text))
+        write_atomic(self.image_path(key), _png(to_picture(result), text))
+        if film:
+            write_atomic(self.image_path(key, "film"), _png(to_picture(torch.cat([start, *film, result], dim=2)), text))
+
+    def save_noise(self, key: str, noise: Tensor, start: Tensor) -> None:
+        """The learned noise and the one it started from, fp32."""
+        content = save({"noise": noise.contiguous(), "start": start.contiguous()})
+        write_atomic(self.path / "noise" / f"{key}.safetensors", content)
+
+    def add(
+        self, records: Iterable[Mapping[str, Any]], trace: Iterable[Mapping[str, Any]], order: Sequence[str]
+    ) -> None:
+        """Add finished jobs, in the order of `order`; a job that stood there is replaced. The trace goes first."""
+        records, trace = list(records), list(trace)
+        new = {record["key"] for record in records}
+        place = {key: index for index, key in enumerate(order)}
+        rows = [row for row in self.trace() if row["key"] not in new] + trace
+        rows.sort(key=lambda row: (place[row["key"]], int(row["iteration"])))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, TRACE_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path / "trace.csv", table.getvalue().encode())
+        kept = [record for record in self.records() if record["key"] not in new] + records
+        kept.sort(key=lambda record: place[record["key"]])
+        lines = "".join(json.dumps(finite(record), ensure_ascii=False) + "\n" for record in kept)
+        write_atomic(self.path / "records.jsonl", lines.encode("utf-8", "surrogatepass"))
+
+    def save_contact(self) -> Path:
+        """Start | result of every record on one sheet, with prompts; returns its path."""
+        records = self.records()
+        columns = max(1, min(6, math.ceil(math.sqrt(len(records)))))
+        rows = math.ceil(len(records) / columns)
+        width, height = 2 * CONTACT_SIDE + 8, CONTACT_SIDE + 18
+        sheet = Image.new("RGB", (max(1, columns * width), max(1, rows * height)), "white")
+        for index, record in enumerate(records):
+            left, top = (index % columns) * width, (index // columns) * height
+            for offset, kind in ((0, "base"), (CONTACT_SIDE + 2, "")):
+                with Image.open(self.image_path(record["key"], kind)) as picture:
+                    sheet.paste(picture.resize((CONTACT_SIDE, CONTACT_SIDE)), (left + offset, top))
+            label = record["prompt"].removeprefix("generate an image of ").encode("ascii", "replace").decode()[:40]
+            text = f"{label}  {_short(record['reward_start'])} > {_short(record['reward'])}"
+            ImageDraw.Draw(sheet).text((left + 2, top + CONTACT_SIDE + 2), text, fill="black")
+        write_atomic(self.path / "contact.png", _png(sheet, {}))
+        return self.path / "contact.png"
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """[3, h, w] in [-1, 1] to an 8-bit picture."""
+    pixels = ((image.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN and infinities as null: JSON has neither."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+
+
+def _short(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.2f}"
+
+
+def _png(picture: Image.Image, text: Mapping[str, str]) -> bytes:
+    chunks = PngInfo()
+    for name, value in text.items():
+        chunks.add_itxt(name, value.encode("utf-8", "replace").decode())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()

@@ -1,0 +1,9 @@
+"""Every trainer of the world, under the short name that YAML uses."""
+
+from .aesthetic import AestheticTraining
+from .clip import CLIPTraining
+from .judge import JudgeTraining
+from .unet import UNetTraining
+from .vae import VAETraining
+
+__all__ = ["AestheticTraining", "CLIPTraining", "JudgeTraining", "UNetTraining", "VAETraining"]

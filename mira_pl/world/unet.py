@@ -1,0 +1,151 @@
+"""The world's text-to-image model: a UNet2DConditionModel on the world's latents, conditioned by the world's CLIP."""
+
+import logging
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .render import Renderer
+from .scenes import generator, sample_scenes
+from .tokens import MAX_TOKENS
+from .training import WorldTraining
+
+logger = logging.getLogger(__name__)
+CHUNK = 500  # scenes encoded at once; the cache is a whole number of chunks
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Three levels, cross-attention at 8 x 8 and 4 x 4: 9.8 M parameters, 0.67 GFLOP a forward."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=8,
+        out_channels=8,
+        block_out_channels=(64, 96, 192),
+        layers_per_block=1,
+        cross_attention_dim=192,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """The schedule of Stable Diffusion 1.5."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+class UNetTraining(WorldTraining):
+    """eps-prediction on cached latents; an exponential moving average of the weights is what gets exported.
+
+    Args:
+        vae: folder of the world's VAE.
+        clip: folder of the world's CLIP.
+        pictures: distinct pictures, rendered and encoded once, then drawn from at random.
+        unconditional: share of empty captions, for guidance.
+        ema_decay: decay of the weight average a step.
+    """
+
+    def __init__(
+        self,
+        vae: Path = Path("pretrain_runs/vae/model"),
+        clip: Path = Path("pretrain_runs/clip/model"),
+        out: Path = Path("pretrain_runs/unet/model"),
+        steps: int = 10_000,
+        batch_size: int = 64,
+        lr: float = 1e-3,
+        seed: int = 3,
+        save_every: int = 250,
+        pictures: int = 60_000,
+        unconditional: float = 0.1,
+        ema_decay: float = 0.9995,
+    ) -> None:
+        super().__init__(out, steps, batch_size, lr, seed, save_every)
+        self.pictures, self.unconditional = pictures, unconditional
+        self.unet = build_unet()
+        self.ema = AveragedModel(self.unet, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+        self.ema.requires_grad_(False)
+        # Frozen parts stay outside the module registry: checkpoints hold only what is learned.
+        self.frozen = {
+            "vae": AutoencoderKL.from_pretrained(vae).eval().requires_grad_(False),
+            "text": CLIPTextModel.from_pretrained(clip).eval().requires_grad_(False),
+        }
+        self.tokenizer = CLIPTokenizer.from_pretrained(clip)
+        self.alphas_cumprod = build_scheduler().alphas_cumprod
+
+    def learned(self) -> nn.Module:
+        return self.unet
+
+    def on_fit_start(self) -> None:
+        for part in self.frozen.values():
+            part.to(self.device)
+        self.latents, self.captions = self._latents_and_captions(self.out.parent / "latents.safetensors")
+
+    def training_step(self, batch: int, index: int) -> Tensor:
+        random = generator(self.seed, self.global_step)
+        chosen = torch.randint(len(self.latents), (self.batch_size,), generator=random)
+        empty = torch.rand(self.batch_size, generator=random) < self.unconditional
+        captions = ["" if e else self.captions[i] for i, e in zip(chosen.tolist(), empty.tolist(), strict=True)]
+        clean = self.latents[chosen].float()
+        noise = torch.randn(clean.shape, generator=random)
+        level = torch.randint(1000, (self.batch_size,), generator=random)
+        alpha = self.alphas_cumprod[level].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        with torch.no_grad():
+            condition = self.frozen["text"](self._tokens(captions)).last_hidden_state
+        predicted = self.unet(noisy.to(self.device), level.to(self.device), condition).sample
+        loss = F.mse_loss(predicted.float(), noise.to(self.device))
+        self.report(loss=loss)
+        return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.ema.update_parameters(self.unet)
+
+    def export(self, folder: Path) -> None:
+        """A whole Stable Diffusion 1.x pipeline folder, fp16."""
+        StableDiffusionPipeline(
+            vae=self.frozen["vae"].half(),
+            text_encoder=self.frozen["text"].half(),
+            tokenizer=self.tokenizer,
+            unet=self.ema.module.half(),
+            scheduler=build_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
+
+    def _tokens(self, captions: list[str]) -> Tensor:
+        encoded = self.tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        return encoded.input_ids.to(self.device)
+
+    @torch.no_grad()
+    def _latents_and_captions(self, cache: Path) -> tuple[Tensor, list[str]]:
+        chunks = range(self.pictures // CHUNK)
+        scenes = [sample_scenes(CHUNK, generator(self.seed + 1000, chunk)) for chunk in chunks]
+        captions = [caption for chunk in scenes for caption in chunk.captions]
+        if cache.exists():
+            return load_file(cache)["latents"], captions
+        vae, render = self.frozen["vae"], Renderer()
+        parts = []
+        for index, chunk in enumerate(scenes):
+            parts += [self._encode(vae, part) for part in render(chunk).split(100)]
+            logger.info("encoded %d of %d pictures", (index + 1) * CHUNK, self.pictures)
+        save_file({"latents": torch.cat(parts)}, cache)
+        return torch.cat(parts), captions
+
+    def _encode(self, vae: nn.Module, images: Tensor) -> Tensor:
+        posterior = vae.encode(images.to(self.device)).latent_dist
+        return (posterior.mean * vae.config.scaling_factor).half().cpu()

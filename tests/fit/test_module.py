@@ -1,0 +1,173 @@
+"""The main job on a tiny model: what it writes, what it holds, when a job stops."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mira_pl import Brightness, DNO, MIRA, StableDiffusion, align
+from mira_pl.fit.state import BatchState
+from mira_pl.objectives import Objective
+from mira_pl.objectives.base import Loss
+from mira_pl.runs import RunFolder
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+def small_align(folder: Path, objective: Objective, prompts=("a cat", "a fox"), **options):
+    backbone = StableDiffusion(str(folder), steps=3)
+    return align(list(prompts), backbone, Brightness(), objective, trainer=QUIET, **{"iterations": 3, **options})
+
+
+def test_run_folder_is_complete(run_fit, tmp_path):
+    run = RunFolder(run_fit(tmp_path / "a"))
+    records, trace = run.records(), run.trace()
+    assert [record["prompt"] for record in records] == ["a white cat", "a fox", "a dog", "a blue bird", "a spider"]
+    assert len(trace) == 5 * 4
+    assert [row["iteration"] for row in trace[:4]] == ["0", "1", "2", "3"]
+    for record in records:
+        rows = [row for row in trace if row["key"] == record["key"]]
+        assert float(rows[0]["reward"]) == record["reward_start"]
+        assert float(rows[-1]["reward"]) == record["reward"]
+        assert record["drift"] == pytest.approx(record["S0"] - record["S"])
+        assert record["reward"] > record["reward_start"]
+        noise = load_file(run.path / "noise" / f"{record['key']}.safetensors")
+        assert noise["noise"].norm().item() == pytest.approx(record["noise_norm"], rel=1e-6)
+        assert not torch.equal(noise["noise"], noise["start"])
+    assert list((run.path / "state").iterdir()) == []
+
+
+def test_compute_is_counted(run_fit, tmp_path):
+    """Three iterations of T = 3 with guidance: 6 calls forward and 6 recomputed, and one last look without gradient."""
+    record = RunFolder(run_fit(tmp_path / "a")).records()[0]
+    assert record["compute"] == {"unet": 3 * 12 + 6, "vae": 4, "reward": 4, "backward": 3 * 6}
+    record = RunFolder(run_fit(tmp_path / "b", "--model.engine", "full")).records()[0]
+    assert record["compute"] == {"unet": 3 * 6 + 6, "vae": 4, "reward": 4, "backward": 3 * 6}
+
+
+def test_module_holds_the_noise_and_nothing_else(tiny_sd):
+    from mira_pl.fit import NoiseAlignment
+
+    module = NoiseAlignment(StableDiffusion(str(tiny_sd), steps=3), Brightness(), MIRA())
+    assert list(module.state_dict()) == ["noise"]
+    assert [name for name, _ in module.named_parameters()] == ["noise"]
+
+
+def test_engines_and_batches_agree(tiny_sd):
+    results = [
+        small_align(tiny_sd, MIRA(), engine=engine, batch_size=size).images
+        for engine, size in (("full", 2), ("checkpoint", 2), ("walk", 2), ("walk", 1))
+    ]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+    torch.testing.assert_close(results[0], results[3], atol=1e-4, rtol=1e-4)
+
+
+def test_clipping_is_a_jobs_own(tiny_sd):
+    """A job with a gradient a million times larger does not change its neighbour."""
+
+    class Spiky(DNO):
+        def loss(self, problem, noise, anchor, tick):
+            loss = super().loss(problem, noise, anchor, tick)
+            scale = torch.tensor([1e6 if prompt == "a cat" else 1.0 for prompt in problem.prompts])
+            return Loss(loss.value * scale, loss.outcome)
+
+    together = small_align(tiny_sd, Spiky(), clip_norm=1e-3)
+    plain = small_align(tiny_sd, DNO(), clip_norm=1e-3)
+    assert torch.equal(together.images[1], plain.images[1])
+
+
+def test_jobs_stop_on_their_own(tiny_sd):
+    free = small_align(tiny_sd, DNO())
+    rewards = [row["reward"] for row in free.trace if row["key"] == free.records[0]["key"]]
+    target = (rewards[0] + rewards[1]) / 2
+    other = [row["reward"] for row in free.trace if row["key"] == free.records[1]["key"]]
+    assert not (other[0] >= target and rewards[0] >= target)
+    stopped = small_align(tiny_sd, DNO(), target_reward=target)
+    for record, start in zip(stopped.records, (rewards, other), strict=True):
+        reached = next((k for k, reward in enumerate(start) if reward >= target), None)
+        assert record["iterations"] == (3 if reached is None or reached == 3 else reached)
+        if reached is not None:
+            assert record["reward"] >= target - 1e-6
+
+
+def test_patience_and_drift_limit(tiny_sd):
+    class Backwards(DNO):
+        def loss(self, problem, noise, anchor, tick):
+            loss = super().loss(problem, noise, anchor, tick)
+            return Loss(-loss.value, loss.outcome)
+
+    worse = small_align(tiny_sd, Backwards(), patience=1)
+    assert all(record["status"] == "stopped improving" and record["iterations"] == 1 for record in worse.records)
+    limited = small_align(tiny_sd, DNO(), iterations=6, lr=0.5, drift_limit=0.02)
+    for record in limited.records:
+        assert abs(record["drift"]) <= 0.02
+        assert record["status"] == "reached its drift limit"
+
+
+def test_keep_best_returns_the_best_iterate(tiny_sd):
+    result = small_align(tiny_sd, DNO(), keep="best", lr=5.0, iterations=4)
+    for record in result.records:
+        best = max(row["reward"] for row in result.trace if row["key"] == record["key"])
+        assert record["reward"] == pytest.approx(best, abs=1e-6)
+
+
+def test_initial_learns_x_T_alone(run_fit, tmp_path):
+    run = run_fit(tmp_path / "a", "--model.objective.noises", "initial")
+    for path in (run / "noise").iterdir():
+        noise = load_file(path)
+        assert torch.equal(noise["noise"][:-1], noise["start"][:-1])
+        assert not torch.equal(noise["noise"][-1], noise["start"][-1])
+
+
+@pytest.mark.parametrize("where", ["reward", "gradient"])
+def test_a_job_that_is_not_finite_is_stopped_and_marked(tiny_sd, where):
+    class Broken(DNO):
+        def loss(self, problem, noise, anchor, tick):
+            loss = super().loss(problem, noise, anchor, tick)
+            bad = torch.tensor([prompt == "a cat" for prompt in problem.prompts])
+            if tick < 1:
+                return loss
+            size = noise.flatten(1).sum(1)
+            if where == "reward":
+                poison = size * torch.where(bad, torch.inf, 0.0)
+            else:  # the value is 0 and its gradient 0 / 0
+                poison = (size * 0 + torch.where(bad, 0.0, 1.0)).sqrt() - torch.where(bad, 0.0, 1.0)
+            return Loss(loss.value + poison, loss.outcome)
+
+    result, plain = small_align(tiny_sd, Broken()), small_align(tiny_sd, DNO())
+    assert [record["status"] for record in result.records] == ["failed: not finite", "finished"]
+    assert torch.isfinite(result.images).all()
+    assert torch.equal(result.images[1], plain.images[1])
+
+
+def test_state_holds_tensors_and_primitives(arguments, tmp_path, monkeypatch):
+    """The file a killed run goes on from loads with weights_only=True, and a corrupt one is named in one line."""
+    kept = {}
+    save = BatchState.save
+
+    def save_and_keep(self, path, optimizer):
+        save(self, path, optimizer)
+        kept[path.name] = torch.load(path, weights_only=True)
+
+    monkeypatch.setattr(BatchState, "save", save_and_keep)
+    from mira_pl.fit.cli import fit
+
+    fit(arguments)
+    assert kept and all(value["tick"] == 3 for value in kept.values())
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(ValueError, match=r"broken\.pt.*Delete this file"):
+        BatchState.load(broken, torch.device("cpu"))
+
+
+def test_records_are_json_with_every_field(run_fit, tmp_path):
+    lines = (run_fit(tmp_path / "a") / "records.jsonl").read_text().splitlines()
+    wanted = {
+        "key", "prompt", "seed", "method", "reward_name", "reward_start", "reward", "drift", "S0", "S", "clip_start", "clip",
+        "noise_norm", "iterations", "seconds", "peak_memory_bytes", "compute", "config_hash", "versions",
+    }  # fmt: skip
+    for line in lines:
+        assert wanted <= set(json.loads(line))

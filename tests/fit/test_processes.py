@@ -1,0 +1,60 @@
+"""One process, two processes, more processes than batches, and torchrun: the same bytes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from forked import comparable, same_files
+
+from mira_pl.fit.data import PromptData
+from mira_pl.runs import RunFolder
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "PYTHONWARNINGS": "ignore"}
+
+
+def command(arguments: list[str], out: Path, *flags: str, launcher: list[str] | None = None) -> None:
+    start = launcher or [sys.executable]
+    subprocess.run(
+        [*start, "-m", "mira_pl", "fit", *arguments, "--out", str(out), *flags],
+        env=os.environ | ENVIRONMENT, check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def reference(run_fit, tmp_path):
+    """Three batches in one process."""
+    return run_fit(tmp_path / "one")
+
+
+def test_two_processes(reference, arguments, tmp_path):
+    """Rank 1 has nothing to do in the second round."""
+    out = tmp_path / "two"
+    command(arguments, out, "--trainer.devices", "2", "--trainer.strategy", "independent_ddp")
+    assert same_files(reference, out)
+    assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
+
+
+@pytest.mark.slow
+def test_torchrun_with_more_processes_than_batches(reference, arguments, tmp_path):
+    out = tmp_path / "four"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4", "--no-python", sys.executable]
+    command(arguments, out, "--trainer.devices", "4", "--trainer.strategy", "independent_ddp", launcher=launcher)
+    assert same_files(reference, out)
+
+
+@pytest.mark.parametrize(("batches", "world"), [(5, 2), (5, 4), (1, 3), (4, 2)])
+def test_every_batch_is_solved_once(batches, world):
+    data = PromptData([f"prompt {n}" for n in range(batches)], batch_size=1)
+    seen = [data.at(round_, rank, world) for round_ in range(data.rounds(world)) for rank in range(world)]
+    assert sorted(index for index in seen if index is not None) == list(range(batches))
+
+
+def test_finished_batches_are_dropped_whole():
+    data = PromptData(["a", "b", "c", "d"], batch_size=2)
+    keys = data.order()
+    data.drop_finished(keys[:3])
+    assert data.left == [1]
+    data.drop_finished(keys)
+    assert data.rounds(2) == 0 and data.at(0, 0, 2) is None

@@ -1,0 +1,69 @@
+"""kill -9 at any moment, then the same command: the same bytes as one go."""
+
+import os
+import signal
+
+import pytest
+
+from forked import comparable, in_child, same_files
+
+from mira_pl.fit.state import BatchState
+from mira_pl.runs import RunFolder
+
+
+@pytest.fixture
+def reference(run_fit, tmp_path):
+    return run_fit(tmp_path / "reference")
+
+
+def killed_after(count: int, monkeypatch, target: type, name: str):
+    """Patch a method so that the process dies by SIGKILL right after its `count`-th call."""
+    original, calls = getattr(target, name), []
+
+    def call(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    monkeypatch.setattr(target, name, call)
+
+
+@pytest.mark.parametrize("tick", [1, 2, 3, 4, 6, 8, 9])
+def test_killed_after_a_tick(reference, run_fit, tmp_path, monkeypatch, tick):
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        killed_after(tick, patch, BatchState, "save")
+        assert in_child(lambda: run_fit(out)) == signal.SIGKILL
+    run_fit(out)
+    assert same_files(reference, out)
+    assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
+
+
+@pytest.mark.parametrize(("name", "count"), [("save_images", 1), ("save_noise", 2), ("add", 1), ("save_contact", 2)])
+def test_killed_while_results_are_written(reference, run_fit, tmp_path, monkeypatch, name, count):
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        killed_after(count, patch, RunFolder, name)
+        assert in_child(lambda: run_fit(out)) == signal.SIGKILL
+    run_fit(out)
+    assert same_files(reference, out)
+    assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
+    traces = [[(r["key"], r["iteration"], r["reward"]) for r in RunFolder(folder).trace()] for folder in (reference, out)]
+    assert traces[0] == traces[1]
+
+
+def test_saving_less_often_changes_nothing(reference, run_fit, tmp_path, monkeypatch):
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        killed_after(1, patch, BatchState, "save")
+        assert in_child(lambda: run_fit(out, "--model.save_every", "2")) == signal.SIGKILL
+    run_fit(out, "--model.save_every", "2")
+    assert same_files(reference, out, kinds=["noise"])  # the images name another configuration
+
+
+def test_a_finished_run_is_left_as_it_is(reference, run_fit):
+    before = (reference / "records.jsonl").read_bytes()
+    run_fit(reference)
+    assert (reference / "records.jsonl").read_bytes() == before
