@@ -68,9 +68,10 @@ def card(
 ) -> str:
     """One prompt-seed: `found` and `paths` hold its record and its traces in every run."""
     records = [record for record in found if record is not None]
-    prompt, whole = long_text(records[0]["prompt"])
+    given = records[0]["prompt"]
+    prompt, whole = long_text(given if given.strip() else "(empty prompt)")
     sorting = {"gain": spread(map(gain, records)), "drift": spread(abs(number(r.get("drift"))) for r in records)}
-    attributes = "".join(f' data-{name}="{found.high!r}"' for name, found in sorting.items() if found is not None)
+    attributes = "".join(f' data-{name}="{one.high!r}"' for name, one in sorting.items() if one is not None)
     panes = "".join(
         pane(run, record, path, index, len(runs) > 1)
         for index, (run, record, path) in enumerate(zip(runs, found, paths, strict=True))

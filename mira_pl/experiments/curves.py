@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
+from .markup import text
 from .summary import Point, short
 
 WIDTH, HEIGHT = 360, 200
@@ -68,7 +68,7 @@ def chart(lines: Sequence[Line], label: str) -> str:
     frame = Frame.around(points, LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM)
     body = _axes(frame) + "".join(_band(line, frame) for line in lines)
     body += "".join(_mean(line, frame) for line in lines) + _hover(lines, frame)
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">{body}</svg>'
 
 
 def spark(values: Sequence[tuple[int, float]], label: str) -> str:
@@ -79,7 +79,7 @@ def spark(values: Sequence[tuple[int, float]], label: str) -> str:
     if frame.y0 < 0 < frame.y1:
         zero = f'<line class="zero" x1="0" x2="{width}" y1="{frame.y(0):.1f}" y2="{frame.y(0):.1f}"/>'
     return (
-        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{zero}'
+        f'<svg class="spark" viewBox="0 0 {width} {height}" role="img" aria-label="{text(label)}">{zero}'
         f'<polyline class="mean" points="{frame.path(values)}"/>'
         f'<circle class="end" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.5"/></svg>'
     )
@@ -129,7 +129,7 @@ def _hover(lines: Sequence[Line], frame: Frame) -> str:
     width, height = (frame.right - frame.left) / max(1, len(iterations) - 1), frame.bottom - frame.top
     parts = []
     for k in iterations:
-        x, title = frame.x(k), escape("\n".join(found[k]))
+        x, title = frame.x(k), text("\n".join(found[k]))
         parts.append(
             f'<g class="at"><rect x="{x - width / 2:.1f}" y="{TOP}" width="{width:.1f}" height="{height:.1f}"/>'
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{frame.bottom}"/><title>{title}</title></g>'

@@ -95,7 +95,16 @@ def detection(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
         if np.isnan(score).any():
             continue
         value, low, high = bootstrap(lambda rows, s=score: auroc(s[rows], hacked[rows]), prompts, resamples=500)
-        rows.append({"measure": name, "auroc": value, "low": low, "high": high, "hacked": int(hacked.sum()), "frames": len(hacked)})
+        rows.append(
+            {
+                "measure": name,
+                "auroc": value,
+                "low": low,
+                "high": high,
+                "hacked": int(hacked.sum()),
+                "frames": len(hacked),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -102,7 +102,7 @@ def versions(run: ShownRun) -> str:
     """Every library with its version, or versions where a run was continued under another."""
     held = [record.get("versions") or {} for record in run.records]
     names = distinct(name for record in held for name in record)
-    shown = (f"{text(name)} {text(', '.join(distinct(one.get(name) for one in held)))}" for name in names)
+    shown = (f"{text(name)} {text(', '.join(map(str, distinct(one.get(name) for one in held))))}" for name in names)
     return f"<small>{' · '.join(shown)}</small>"
 
 

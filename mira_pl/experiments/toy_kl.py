@@ -147,9 +147,9 @@ def _own_loss(backbone: Backbone, latents: Latents) -> PerJob:
 
 
 def _drifts(start: Trajectory, path: Trajectory) -> dict[str, float]:
-    drifts = surrogate(start.energies, path.energies[: len(READINGS)]).mean(dim=1)
-    difference = float(path.energies[len(READINGS) :].sum(dim=0).mean())
-    return {**dict(zip(READINGS, drifts.tolist(), strict=True)), "score_difference": difference}
+    pairs = zip(READINGS, start.energies, path.energies[: len(READINGS)], strict=True)
+    drifts = {name: float(surrogate(before, now).mean()) for name, before, now in pairs}
+    return {**drifts, "score_difference": float(path.energies[len(READINGS) :].sum(dim=0).mean())}
 
 
 def _loss(latents: Latents, how: Drive) -> Tensor:
@@ -185,18 +185,24 @@ def kde_kl(values: Float[Tensor, " n"], points: int = 1024) -> float:
     return float(torch.trapezoid(density * (density.log() - reference), grid))
 
 
-def correlations(curve: pd.DataFrame) -> pd.DataFrame:
-    """Pearson and Spearman correlation of every drift with the true KL over the iterations, and where both end."""
+def summary(curve: pd.DataFrame) -> pd.DataFrame:
+    """How every drift goes with the true KL, which is the first row.
+
+    Columns: Spearman correlation while the mean still rises, Spearman and Pearson over all iterations, and the value at
+    the first iteration whose mean is the largest, and at the end.
+    """
+    peak = curve["mean"].idxmax()
     rows = []
-    for reading in (*READINGS, *RIVALS):
-        both = curve[[reading, "kl"]]
+    for drift in ("kl", *READINGS, *RIVALS):
+        both = pd.DataFrame({"drift": curve[drift], "kl": curve["kl"]})
         rows.append(
             {
-                "drift": reading,
-                "pearson": both.corr().iloc[0, 1],
+                "drift": drift,
+                "spearman_rising": both[: peak + 1].rank().corr().iloc[0, 1],
                 "spearman": both.rank().corr().iloc[0, 1],
-                "at_peak_of_shift": curve[reading][curve["mean"].idxmax()],
-                "at_end": curve[reading].iloc[-1],
+                "pearson": both.corr().iloc[0, 1],
+                "at_peak": curve[drift][peak],
+                "at_end": curve[drift].iloc[-1],
             }
         )
     return pd.DataFrame(rows)
@@ -205,7 +211,9 @@ def correlations(curve: pd.DataFrame) -> pd.DataFrame:
 def figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """One row an experiment: left every S_0 - S and the true KL over iterations, right each drift against the KL."""
     canvas = Figure(figsize=(11, 3.4 * len(curves)), layout="constrained")
-    for (name, curve), (left, right) in zip(curves.items(), canvas.subplots(len(curves), 2, squeeze=False), strict=True):
+    for (name, curve), (left, right) in zip(
+        curves.items(), canvas.subplots(len(curves), 2, squeeze=False), strict=True
+    ):
         for reading in (*READINGS, *RIVALS):
             scaled = curve[reading] / curve[reading].abs().max()
             left.plot(curve["iteration"], scaled, "-" if reading in READINGS else ":", label=reading)

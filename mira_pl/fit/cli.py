@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.resources import files
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,9 @@ from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
 PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
+MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards)
+COMPONENTS = [name for module in MODULES for name in module.__all__]
+PARAMETERS = [name for module in MODULES for part in module.__all__ for name in signature(vars(module)[part]).parameters]
 
 
 class OneLineParser(LightningArgumentParser):
@@ -43,19 +47,18 @@ class OneLineParser(LightningArgumentParser):
 def one_line(message: str, parser: OneLineParser) -> str:
     """The first statement of jsonargparse's message, with a suggestion for a misspelt name."""
     text = " ".join(message.split())
-    known = [action.dest for action in parser._actions] + _component_names()
-    for word in re.findall(r"""['"]?([A-Za-z_][\w.]*)['"]?""", text):
+    missing = re.search(r'Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>\w+)', text)
+    if missing:
+        text = f"no {missing['key']} is called {missing['name']!r}"
+    keys = [action.dest for action in parser._actions] + PARAMETERS
+    for word in re.findall(r"[A-Za-z_][\w.]*", text):
         last = word.split(".")[-1]
-        if word in known or last in known:
+        if word in keys or last in COMPONENTS:
             continue
-        near = difflib.get_close_matches(word, known, n=1, cutoff=0.8) or difflib.get_close_matches(last, known, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(word, keys, 1, 0.8) or difflib.get_close_matches(last, COMPONENTS, 1, 0.7)
         if near:
             return f"{text[:300]}. Did you mean {near[0]!r}?"
     return text[:400]
-
-
-def _component_names() -> list[str]:
-    return [*mira_pl.backbones.__all__, *mira_pl.objectives.__all__, *mira_pl.rewards.__all__]
 
 
 def fail(message: str) -> NoReturn:

@@ -95,7 +95,7 @@ class UNetTraining(WorldTraining):
         self.latents, self.captions = self._latents_and_captions(self.out.parent / "latents.safetensors")
 
     def training_step(self, batch: int, index: int) -> Tensor:
-        random = generator(self.seed, self.global_step)
+        random = generator(self.seed, self.global_step * self.trainer.world_size + self.global_rank)
         chosen = torch.randint(len(self.latents), (self.batch_size,), generator=random)
         empty = torch.rand(self.batch_size, generator=random) < self.unconditional
         captions = ["" if e else self.captions[i] for i, e in zip(chosen.tolist(), empty.tolist(), strict=True)]

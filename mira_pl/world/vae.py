@@ -48,7 +48,7 @@ class VAETraining(WorldTraining):
     def __init__(
         self,
         out: Path = Path("pretrain_runs/vae/model"),
-        steps: int = 3200,
+        steps: int = 4200,
         batch_size: int = 8,
         lr: float = 1e-3,
         seed: int = 1,

@@ -1,0 +1,110 @@
+"""The embedded model on the CPU: engines, objectives, Lightning's overhead, and DNO's loop as its authors ship it.
+
+Every contender runs the same jobs, T, guidance and dtype in one process; rounds of contenders alternate, and the median
+round is compared, so that a busy machine slows all of them.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import lightning as L
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mira_pl import DNO, MIRA, Darkness, Engine, StableDiffusion, draw
+from mira_pl.drift import ScoreEnergy
+from mira_pl.fit import NoiseAlignment, PromptData
+from mira_pl.objectives import Objective
+from mira_pl.problem import Problem
+from mira_pl.prompts import make_jobs
+from mira_pl.trajectory import Chain, State
+from mira_pl.types import Noise
+
+ROUNDS = 5
+STEPS = 20
+JOBS = make_jobs(["a white cat", "a fox", "a blue bird", "a spider"], [0])
+
+
+def iterate(problem: Problem, objective: Objective, noise: Noise, updates: int) -> None:
+    """The bare loop: loss, backward, AdamW."""
+    noise = torch.nn.Parameter(noise.clone())
+    optimizer, anchor = torch.optim.AdamW([noise], lr=0.01), None
+    for tick in range(updates):
+        loss = objective.loss(problem, noise, anchor, tick)
+        anchor = loss.outcome.trajectory.detach() if anchor is None else anchor
+        optimizer.zero_grad()
+        loss.value.sum().backward()
+        optimizer.step()
+
+
+def iterate_as_shipped(problem: Problem, noise: Noise, updates: int) -> None:
+    """DNO's published loop: one job at a time, a VAE preview of x0 at every sampling step."""
+    for row, job in enumerate(problem.jobs):
+        alone = Problem.of(problem.backbone, problem.reward, [job], problem.engine)
+        single = torch.nn.Parameter(noise[row : row + 1].clone())
+        optimizer = torch.optim.AdamW([single], lr=0.01)
+        for _ in range(updates):
+            chain = Chain(alone.backbone, alone.condition, [ScoreEnergy()])
+            state = State(single[:, STEPS], single.new_zeros(1, 1), ())
+            for index in range(STEPS):
+                state = State(
+                    *torch.utils.checkpoint.checkpoint(
+                        lambda x, e, i=index: _step_and_preview(chain, x, e, single, i), state.x, state.energies, use_reentrant=False
+                    ),
+                    (),
+                )
+                with torch.no_grad():
+                    alone.backbone.decode(state.x.detach())
+            optimizer.zero_grad()
+            (-alone.reward.score(alone.backbone.decode(state.x), [job.prompt])).sum().backward()
+            optimizer.step()
+
+
+def _step_and_preview(chain: Chain, x, energies, noise: Noise, index: int):
+    state = chain.run(State(x, energies, ()), noise, range(index, index + 1))
+    return state.x, state.energies
+
+
+def fit_with_lightning(problem: Problem, objective: Objective, updates: int) -> None:
+    """The same iterations through NoiseAlignment, its columns and its last look, without files."""
+    module = NoiseAlignment(problem.backbone, problem.reward, objective, iterations=updates, engine=problem.engine.name)
+    data = PromptData([job.prompt for job in problem.jobs], batch_size=len(problem.jobs))
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "enable_progress_bar": False}
+    L.Trainer(accelerator="cpu", devices=1, max_epochs=1, **quiet).fit(module, datamodule=data)
+
+
+def medians(contenders: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Median seconds of every contender; one round of each is a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_ in range(ROUNDS + 1):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            if round_:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    backbone, reward, updates = StableDiffusion(steps=STEPS), Darkness(), 2
+    noise = draw(JOBS, backbone.noise_shape)
+
+    def problem(engine: str) -> Problem:
+        return Problem.of(backbone, reward, JOBS, Engine(engine))  # type: ignore[arg-type]
+
+    contenders: dict[str, Callable[[], None]] = {
+        "full, DNO": lambda: iterate(problem("full"), DNO(), noise, updates),
+        "full, MIRA": lambda: iterate(problem("full"), MIRA(), noise, updates),
+        "checkpoint, DNO": lambda: iterate(problem("checkpoint"), DNO(), noise, updates),
+        "walk, DNO": lambda: iterate(problem("walk"), DNO(), noise, updates),
+        "full, DNO, Lightning": lambda: fit_with_lightning(problem("full"), DNO(), updates),
+        "DNO as shipped": lambda: iterate_as_shipped(problem("checkpoint"), noise, updates),
+    }
+    seconds = medians(contenders)
+    table = Table("contender", "s an image and iteration", "ratio to full, DNO", title=f"T {STEPS}, {len(JOBS)} jobs, {torch.get_num_threads()} threads")
+    for name, value in seconds.items():
+        table.add_row(name, f"{value / len(JOBS) / updates:.3f}", f"{value / seconds['full, DNO']:.3f}")
+    Console(width=100).print(table)

@@ -1,0 +1,127 @@
+"""What users type wrong: one line, exit code 2, nothing written."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mira_pl.__main__ import main
+from mira_pl.fit.cli import build
+
+
+def refused(capsys, *argv: str) -> str:
+    """The one line that `fit` answers, once its exit code was seen to be 2."""
+    try:
+        code = main(["fit", *argv])
+    except SystemExit as stop:
+        code = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mira_pl:")]
+    assert code == 2
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model.iteratons", "3"], ["iteratons", "Did you mean", "iterations"]),
+        (["--model.reward", "Brightnes"], ["Brightnes", "Did you mean 'Brightness'"]),
+        (["--model.objective", "MRIA"], ["MRIA", "Did you mean 'MIRA'"]),
+        (["--model.iterations", "many"], ["iterations", "many"]),
+        (["--model.iterations", "0"], ["iterations", "greater than 0"]),
+        (["--model.objective.beta", "-1"], ["beta", "-1"]),
+        (["--model.backbone.init_args.steps", "0"], ["steps", "0"]),
+        (["--model.backbone.init_args.eta", "2"], ["eta", "2"]),
+        (["--model.backbone.init_args.guidance", "0.5"], ["guidance", "0.5"]),
+        (["--data.prompts", "[]"], ["prompts", "empty"]),
+        (["--data.prompts", "animls"], ["animls", "animals"]),
+        (["--data.seeds", "[]"], ["seeds", "empty"]),
+        (["--model.reward", "JPEGSize"], ["JPEGSize", "gradient", "Brightness"]),
+        (["--model.backbone.init_args.model", "no/such/folder"], ["no/such/folder"]),
+        (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
+        (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
+    ],
+)
+def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
+    line = refused(capsys, *arguments, *flags)
+    for word in words:
+        assert word in line
+    assert len(line) < 600
+    assert not (tmp_path / "run").exists()
+
+
+def test_corrupt_weights_are_named(capsys, arguments, tiny_sd, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_sd, copy)
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    line = refused(capsys, *arguments, "--model.backbone.init_args.model", str(copy))
+    assert "unet" in line and str(copy) in line
+
+
+def test_another_configuration_in_the_folder(capsys, arguments, tmp_path):
+    assert main(["fit", *arguments]) == 0
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    line = refused(capsys, *arguments, "--model.lr", "0.5")
+    assert "--overwrite" in line and "--out" in line
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+    assert main(["fit", *arguments, "--model.lr", "0.5", "--overwrite", "true"]) == 0
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() != before
+
+
+def test_unknown_command(capsys):
+    assert main(["fti"]) == 2
+    assert "fit" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize("prompt", ["../../etc/passwd", "a/b\\c", "line\nbreak\tand \x07 bell", "<script>alert(1)</script>", "x" * 10_000, "猫 🐈"])
+def test_prompts_of_any_kind(arguments, tmp_path, prompt):
+    import json
+
+    config = tmp_path / "odd.yaml"
+    config.write_text(json.dumps({"data": {"prompts": [prompt]}}, ensure_ascii=False))
+    assert main(["fit", *arguments, "--config", str(config), "--model.iterations", "1"]) == 0
+    run = tmp_path / "run"
+    record = json.loads((run / "records.jsonl").read_text())
+    assert record["prompt"] == prompt
+    inside = [path.resolve() for path in tmp_path.rglob("*.png")]
+    assert all(path.is_relative_to(run.resolve()) for path in inside) and len(inside) == 3
+
+
+def test_flags_reach_their_objects(arguments):
+    cli = build([*arguments, "--model.objective", "MIRA", "--model.objective.beta", "0.5", "--data.seeds", "[0, 1]", "--data.limit", "2"])
+    assert cli.model.objective.beta == 0.5
+    assert [(job.prompt, job.seed) for job in cli.datamodule.jobs] == [
+        ("a white cat", 0), ("a fox", 0), ("a white cat", 1), ("a fox", 1),
+    ]  # fmt: skip
+
+
+def test_environment_variables(arguments, monkeypatch):
+    monkeypatch.setenv("MIRA_MODEL__LR", "0.125")
+    assert build(arguments).model.lr == 0.125
+
+
+def test_print_config_builds_nothing(capsys, arguments, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *arguments, "--print_config"])
+    assert stop.value.code == 0
+    assert "class_path: mira_pl.objectives.mira.MIRA" in capsys.readouterr().out.replace("mira_pl.MIRA", "mira_pl.objectives.mira.MIRA")
+    assert not (tmp_path / "run").exists()
+
+
+def test_full_disk(arguments, tmp_path):
+    """A real file size limit in a forked process: an error, and no torn file."""
+    import resource
+
+    from forked import in_child
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        assert main(["fit", *arguments]) == 2
+
+    assert in_child(limited) == 0
+    assert [path for path in Path(tmp_path / "run").rglob(".*.tmp")] == []

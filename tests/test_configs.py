@@ -1,0 +1,57 @@
+"""Every YAML file parses against the real signatures, alone or, for overlays, over every base."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mira_pl.fit.cli import DEFAULT_CONFIG, FitCLI, OneLineParser
+from mira_pl.fit.data import PromptData
+from mira_pl.fit.module import NoiseAlignment
+from mira_pl.world.training import Ticks, WorldTraining
+
+ROOT = Path(__file__).parent.parent
+BASES = sorted(path for path in (ROOT / "configs").glob("*.yaml"))
+OVERLAYS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
+WORLD = sorted((ROOT / "configs" / "world").glob("*.yaml"))
+
+
+def parser(model: type, data: type, subclass: bool) -> OneLineParser:
+    """The parser that the CLI would build, without running anything."""
+    result = OneLineParser(exit_on_error=False)
+    result.add_argument("--config", action="config")
+    if subclass:
+        result.add_subclass_arguments(model, "model")
+    else:
+        result.add_class_arguments(model, "model")
+    result.add_class_arguments(data, "data")
+    FitCLI.add_arguments_to_parser(None, result)  # type: ignore[arg-type]
+    result.add_argument("--trainer", type=dict)
+    return result
+
+
+@pytest.mark.parametrize("path", [Path(DEFAULT_CONFIG), *BASES], ids=lambda path: path.stem)
+def test_fit_configs(path):
+    config = parser(NoiseAlignment, PromptData, False).parse_args(["--config", str(path)])
+    assert config.model.backbone.class_path.endswith("StableDiffusion")
+    assert config.model.lr > 0
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+def test_overlays_merge(base, overlay):
+    both = parser(NoiseAlignment, PromptData, False).parse_args(["--config", str(base), "--config", str(overlay)])
+    wanted = yaml.safe_load(overlay.read_text())["model"]["objective"]
+    assert both.model.objective.class_path.endswith(wanted["class_path"])
+    for name, value in wanted.get("init_args", {}).items():
+        assert both.model.objective.init_args[name] == value
+    if wanted["class_path"] == "MIRA":  # an overlay of the same class keeps the reward's beta
+        assert both.model.objective.init_args.beta == yaml.safe_load(base.read_text())["model"]["objective"]["init_args"]["beta"]
+
+
+@pytest.mark.parametrize("path", WORLD, ids=lambda path: path.stem)
+def test_world_configs(path):
+    import mira_pl.world.trainers  # noqa: F401
+
+    config = parser(WorldTraining, Ticks, True).parse_args(["--config", str(path)])
+    assert config.model.init_args.steps > 0

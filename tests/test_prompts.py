@@ -1,0 +1,93 @@
+"""Prompt sets are the paper's, keys are file names, errors are one line."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mira_pl.prompts import ANIMALS, SETS, TEMPLATE, expand, job_key, make_jobs
+from mira_pl.world.names import SIMPLE_ANIMALS
+
+anything = st.text(st.characters(exclude_categories=()))  # control characters, separators, lone surrogates, emoji
+seeds = st.integers(-(2**63), 2**64)
+
+
+def test_the_animals_are_the_45_of_the_world_in_their_order() -> None:
+    assert list(SIMPLE_ANIMALS) == ANIMALS
+    assert len(set(ANIMALS)) == 45
+
+
+def test_sets_are_full_prompts_in_the_words_of_the_paper() -> None:
+    assert TEMPLATE == "generate an image of a {}"
+    assert expand("animals", None)[:2] == ["generate an image of a cat", "generate an image of a dog"]
+    assert expand("black_animals", None)[0] == "generate an image of a black cat"
+    assert expand("white_animals", "a {}, drawn")[-1] == "a white kangaroo, drawn"
+    assert all(len(expand(name, None)) == 45 for name in SETS)
+
+
+def test_lists_stay_as_they_are() -> None:
+    prompts = ["a {} cat", "100 % {1}", "двa\ncats"]
+    assert expand(prompts, None) == prompts
+    assert expand(["cat"], "{} and {}") == ["cat and cat"]
+
+
+def test_jobs_come_seed_by_seed_without_doubles() -> None:
+    jobs = make_jobs(["a", "b", "a"], [3, 1, 3])
+    assert [(job.prompt, job.seed) for job in jobs] == [("a", 3), ("b", 3), ("a", 1), ("b", 1)]
+    assert len({job.key for job in jobs}) == 4
+
+
+@given(anything, seeds)
+@example("../../etc/passwd", 0)
+@example('a\\b:c*d?e"f<g>h|i\0j\nk', 0)
+@example("CON", 0)
+@example("..", -1)
+@example("", 0)
+@example("x" * 10_240, 0)
+@example("\ud800 é ü 猫 \u202e" * 1000, 2**64)
+def test_a_key_is_a_safe_file_name(prompt: str, seed: int) -> None:
+    key = job_key(prompt, seed)
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9a-f]{8}-s-?[0-9]+", key)
+    assert len(key) <= 100
+    assert key == job_key(prompt, seed)
+
+
+@given(st.lists(st.tuples(anything, seeds), unique=True, max_size=20))
+@example([("cat", 0), ("Cat", 0), ("cat ", 0), ("cat!", 0), ("cát", 0), ("cat", -1), ("cat", 1), ("猫", 0), ("犬", 0)])
+@example([("y" * 10_240, 0), ("y" * 10_241, 0), ("x" + "y" * 10_240, 0)])
+def test_keys_tell_prompts_and_seeds_apart(pairs: list[tuple[str, int]]) -> None:
+    assert len({job_key(prompt, seed) for prompt, seed in pairs}) == len(pairs)
+
+
+def test_a_key_can_be_read() -> None:
+    assert job_key("Generate an image of a white cat", 7).startswith("generate-an-image-of-a-white-cat-")
+    assert job_key("猫", 7).startswith("prompt-")
+
+
+@given(anything.filter(lambda name: name not in SETS))
+@example("animal\ns")
+@example("a cat")
+def test_an_unknown_set_is_one_line_that_names_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match="there are animals, black_animals, white_animals") as caught:
+        expand(name, None)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "template", "message"),
+    [
+        ([], None, "the list of prompts is empty"),
+        (["a", " \n"], None, "a prompt is empty"),
+        (["a"], "of\nnothing", "has no {} to put the prompt in"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(prompts: list[str], template: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        expand(prompts, template)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_seeds_are_needed() -> None:
+    with pytest.raises(ValueError, match="the list of seeds is empty"):
+        make_jobs(["a"], [])
