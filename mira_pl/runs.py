@@ -31,7 +31,7 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
 from torch import Tensor
 
-TRACE_COLUMNS = (
+TRACE_COLUMNS: tuple[str, ...] = (
     "key", "iteration", "reward", "S0", "S", "drift", "clip", "noise_norm", "grad_norm", "seconds", "score_difference",
     "elbo",
 )  # fmt: skip

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mira_pl.prompts import ANIMALS, SETS, TEMPLATE, expand, job_key, make_jobs
@@ -38,6 +38,7 @@ def test_jobs_come_seed_by_seed_without_doubles() -> None:
     assert len({job.key for job in jobs}) == 4
 
 
+@settings(deadline=None)
 @given(anything, seeds)
 @example("../../etc/passwd", 0)
 @example('a\\b:c*d?e"f<g>h|i\0j\nk', 0)
@@ -53,6 +54,7 @@ def test_a_key_is_a_safe_file_name(prompt: str, seed: int) -> None:
     assert key == job_key(prompt, seed)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(anything, seeds), unique=True, max_size=20))
 @example([("cat", 0), ("Cat", 0), ("cat ", 0), ("cat!", 0), ("cát", 0), ("cat", -1), ("cat", 1), ("猫", 0), ("犬", 0)])
 @example([("y" * 10_240, 0), ("y" * 10_241, 0), ("x" + "y" * 10_240, 0)])
@@ -65,6 +67,7 @@ def test_a_key_can_be_read() -> None:
     assert job_key("猫", 7).startswith("prompt-")
 
 
+@settings(deadline=None)
 @given(anything.filter(lambda name: name not in SETS))
 @example("animal\ns")
 @example("a cat")

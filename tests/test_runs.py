@@ -1,11 +1,16 @@
 """A run folder survives kills and full disks, and gives back what was put in."""
 
-import json
+import errno
+import itertools
 import math
+import multiprocessing
 import os
+import resource
+import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -221,78 +226,60 @@ def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) 
     assert files(tmp_path) == {"deep/file"}
 
 
-FULL_DISK = """
-import os, resource, subprocess, sys
-from pathlib import Path
-from mira_pl.runs import RunFolder, write_atomic
-
-kind, folder = sys.argv[1], Path(sys.argv[2])
-if kind == "disk":
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
-else:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-run = RunFolder(folder)
-run.add([{"key": "a", "reward": 1.0}], [], ["a"])
-try:
-    run.add([{"key": "b", "prompt": "x" * 200_000}], [], ["a", "b"])
-except OSError as error:
-    print(error.strerror)
-print(run.records(), sorted(os.listdir(folder)))
-"""
+@pytest.fixture(params=["limit", "disk"])
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[int]:
+    """`tmp_path` takes 64 KiB at most: a small disk, or without the right to mount one, files limited in size."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if request.param == "disk" and os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
+        yield errno.ENOSPC
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    else:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
+        yield errno.EFBIG
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def kinds_of_full_disks() -> list[str]:
-    """A limit on the size of files always works; a small disk, unseen by others, needs the right to mount one."""
-    mount = "unshare -m mount -t tmpfs -o size=64k tmpfs /mnt"
-    can_mount = subprocess.run(["sh", "-c", mount], capture_output=True).returncode == 0
-    return ["disk", "limit"] if can_mount else ["limit"]
-
-
-@pytest.mark.parametrize("kind", kinds_of_full_disks())
-def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path: Path, kind: str) -> None:
-    command = [*(["unshare", "-m"] if kind == "disk" else []), sys.executable, "-c", FULL_DISK, kind, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    reason, state = done.stdout.splitlines()
-    cause = {"disk": os.strerror(28), "limit": os.strerror(27)}[kind]
-    assert reason == f"cannot write {tmp_path / 'records.jsonl'}: {cause}; what was written before is intact"
-    assert state == "[{'key': 'a', 'reward': 1.0}] ['records.jsonl', 'trace.csv']"
-
-
-WRITER = """
-import itertools, sys, torch
-from pathlib import Path
-from mira_pl.runs import RunFolder
-
-run, keys = RunFolder(Path(sys.argv[1])), ["a", "b", "c"]
-run.prepare({"model": 1})
-for i in itertools.count(int(sys.argv[2])):
-    for key in keys:
-        run.save_images(key, {"prompt": key}, torch.zeros(3, 8, 8), torch.ones(3, 8, 8), [])
-    rows = [{"key": key, "iteration": k, "reward": i} for key in keys for k in range(50)]
-    run.add([{"key": key, "prompt": key, "reward_start": 0, "reward": i} for key in keys], rows, keys)
-    run.save_contact()
-    if i % 1000 == 2:
-        print("writing", flush=True)
-"""
-
-
-def test_kill_9_in_the_middle_of_writing_leaves_readable_files(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file_and_one_line(tmp_path: Path, small_disk: int) -> None:
     run = RunFolder(tmp_path)
-    for start, seconds in ((0, 0.05), (1000, 0.111), (2000, 0.173)):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(start)], stdout=subprocess.PIPE
-        ) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == b"writing\n"
-            time.sleep(seconds)
-            writer.kill()
-        records, trace = run.records(), run.trace()
-        rewards = {r["reward"] for r in records}
-        assert [r["key"] for r in records] == ["a", "b", "c"]
+    run.add([record("a")], [], ["a"])
+    with pytest.raises(OSError, match="what was written before is intact") as caught:
+        run.add([record("b", prompt="x" * 200_000)], [], ["a", "b"])
+    assert caught.value.errno == small_disk
+    assert str(tmp_path / "records.jsonl") in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert run.records() == [record("a")]
+    assert files(tmp_path) == {"records.jsonl", "trace.csv"}
+
+
+def write_for_ever(run: RunFolder, start: int, begun: Event) -> None:
+    """Rewrites three jobs again and again, with a number that rises."""
+    keys = ["a", "b", "c"]
+    for i in itertools.count(start):
+        for key in keys:
+            run.save_images(key, {"prompt": key}, picture(), picture(), [])
+        run.add([record(key, i) for key in keys], [row(key, k, i) for key in keys for k in range(50)], keys)
+        run.save_contact()
+        if i == start + 2:
+            begun.set()
+
+
+def test_kill_9_in_the_middle_of_writing_leaves_readable_files(run: RunFolder) -> None:
+    fork = multiprocessing.get_context("fork")
+    for start, seconds in ((0, 0.05), (1000, 0.111), (2000, 0.173), (3000, 0.237)):
+        begun = fork.Event()
+        writer = fork.Process(target=write_for_ever, args=(run, start, begun))
+        writer.start()
+        assert begun.wait(timeout=120)
+        time.sleep(seconds)
+        writer.kill()
+        writer.join()
+        assert writer.exitcode == -signal.SIGKILL
+        rewards = {r["reward"] for r in run.records()}
+        assert [r["key"] for r in run.records()] == ["a", "b", "c"]
         assert len(rewards) == 1 and min(rewards) >= start
-        assert len(trace) == 150
-        assert {int(r["reward"]) for r in trace} <= {min(rewards), min(rewards) + 1}  # the trace goes first
-        assert json.dumps(run.config()) == '{"model": 1}'
+        assert len(run.trace()) == 150
+        assert {int(r["reward"]) for r in run.trace()} <= {min(rewards), min(rewards) + 1}  # the trace goes first
+        assert run.config() == CONFIG
         for path in (run.path / "contact.png", *(run.image_path(key) for key in "abc")):
             with Image.open(path) as image:
                 image.load()

@@ -64,7 +64,7 @@ def page(runs: Sequence[ShownRun]) -> str:
 
 def asset(name: str) -> str:
     """A file that stands beside this one."""
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    return (files("mira_pl.experiments") / name).read_text(encoding="utf-8")
 
 
 def facts(runs: Sequence[ShownRun]) -> str:

@@ -16,7 +16,7 @@ from .training import WorldTraining
 
 CHUNK = 250  # pictures rendered, rated and embedded at once
 NOISE = 0.5  # standard deviation among raters
-WEIGHTS = {"contrast": 2.5, "centring": 2.0, "size": 1.5, "sharpness": 1.5, "harmony": 1.5}
+WEIGHTS = {"contrast": 3.0, "sharpness": 2.5, "centring": 1.5, "size": 1.0, "harmony": 1.0}
 """Points for the best in each respect, above 1; together the scale's 10."""
 
 
@@ -85,11 +85,11 @@ class AestheticTraining(WorldTraining):
         self,
         clip: Path = Path("pretrain_runs/clip/model"),
         out: Path = Path("pretrain_runs/aesthetic/model"),
-        steps: int = 600,
+        steps: int = 1500,
         batch_size: int = 256,
-        lr: float = 1e-3,
+        lr: float = 3e-3,
         seed: int = 4,
-        save_every: int = 300,
+        save_every: int = 500,
         pictures: int = 6000,
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)

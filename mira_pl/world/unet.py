@@ -1,6 +1,5 @@
 """The world's text-to-image model: a UNet2DConditionModel on the world's latents, conditioned by the world's CLIP."""
 
-import logging
 from pathlib import Path
 
 import torch
@@ -16,7 +15,6 @@ from .scenes import generator, sample_scenes
 from .tokens import MAX_TOKENS
 from .training import WorldTraining
 
-logger = logging.getLogger(__name__)
 CHUNK = 500  # scenes encoded at once; the cache is a whole number of chunks
 
 
@@ -64,14 +62,14 @@ class UNetTraining(WorldTraining):
         vae: Path = Path("pretrain_runs/vae/model"),
         clip: Path = Path("pretrain_runs/clip/model"),
         out: Path = Path("pretrain_runs/unet/model"),
-        steps: int = 10_000,
-        batch_size: int = 64,
+        steps: int = 2300,
+        batch_size: int = 32,
         lr: float = 1e-3,
         seed: int = 3,
         save_every: int = 250,
-        pictures: int = 60_000,
+        pictures: int = 24_000,
         unconditional: float = 0.1,
-        ema_decay: float = 0.9995,
+        ema_decay: float = 0.998,
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
         self.pictures, self.unconditional = pictures, unconditional
@@ -80,8 +78,8 @@ class UNetTraining(WorldTraining):
         self.ema.requires_grad_(False)
         # Frozen parts stay outside the module registry: checkpoints hold only what is learned.
         self.frozen = {
-            "vae": AutoencoderKL.from_pretrained(vae).eval().requires_grad_(False),
-            "text": CLIPTextModel.from_pretrained(clip).eval().requires_grad_(False),
+            "vae": AutoencoderKL.from_pretrained(vae, low_cpu_mem_usage=False).eval().requires_grad_(False),
+            "text": CLIPTextModel.from_pretrained(clip, dtype=torch.float32).eval().requires_grad_(False),
         }
         self.tokenizer = CLIPTokenizer.from_pretrained(clip)
         self.alphas_cumprod = build_scheduler().alphas_cumprod
@@ -136,16 +134,13 @@ class UNetTraining(WorldTraining):
         chunks = range(self.pictures // CHUNK)
         scenes = [sample_scenes(CHUNK, generator(self.seed + 1000, chunk)) for chunk in chunks]
         captions = [caption for chunk in scenes for caption in chunk.captions]
-        if cache.exists():
-            return load_file(cache)["latents"], captions
-        vae, render = self.frozen["vae"], Renderer()
-        parts = []
-        for index, chunk in enumerate(scenes):
-            parts += [self._encode(vae, part) for part in render(chunk).split(100)]
-            logger.info("encoded %d of %d pictures", (index + 1) * CHUNK, self.pictures)
-        save_file({"latents": torch.cat(parts)}, cache)
-        return torch.cat(parts), captions
+        if self.trainer.is_global_zero and not cache.exists():
+            render = Renderer()
+            save_file({"latents": torch.cat([self._encode(render(chunk)) for chunk in scenes]).contiguous()}, cache)
+        self.trainer.strategy.barrier()
+        return load_file(cache)["latents"], captions
 
-    def _encode(self, vae: nn.Module, images: Tensor) -> Tensor:
-        posterior = vae.encode(images.to(self.device)).latent_dist
-        return (posterior.mean * vae.config.scaling_factor).half().cpu()
+    def _encode(self, images: Tensor) -> Tensor:
+        vae = self.frozen["vae"]
+        means = [vae.encode(part.to(self.device)).latent_dist.mean for part in images.split(100)]
+        return (torch.cat(means) * vae.config.scaling_factor).half().cpu()

@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mira_pl.experiments.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, chart, spark, ticks
@@ -45,6 +45,7 @@ def test_a_spread_of_nothing_is_none() -> None:
     assert spread([None, "2", 4]) == Spread(3, 2, 4)
 
 
+@settings(deadline=None)
 @given(st.lists(numbers, min_size=2, max_size=60))
 def test_a_chart_is_a_straight_map_of_the_numbers(values: list[float]) -> None:
     points = [Point(k, Spread(value, value, value)) for k, value in enumerate(values)]
@@ -73,6 +74,7 @@ def test_the_pointer_finds_the_numbers_of_an_iteration() -> None:
     assert 100 < len(titles) <= 150
 
 
+@settings(deadline=None)
 @given(numbers, st.floats(1e-6, 1e6))
 def test_ticks_are_round_few_and_inside(low: float, width: float) -> None:
     high = low + max(width, abs(low) * 1e-6)
@@ -84,6 +86,7 @@ def test_ticks_are_round_few_and_inside(low: float, width: float) -> None:
     assert len(steps) <= 2  # rounding may show 2 as 1.999
 
 
+@settings(deadline=None)
 @given(st.floats(-1e307, 1e307))
 def test_a_short_number_is_near_the_number(value: float) -> None:
     text = short(value)

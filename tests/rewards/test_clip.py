@@ -3,13 +3,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTokenizer
 
 from mira_pl.rewards import Aesthetic, CLIPScore, Reward
 from mira_pl.rewards.clip import AestheticHead
 from mira_pl.rewards.preprocess import clip_pixels
-from mira_pl.world.render import Renderer
+from mira_pl.world.aesthetic import judge_taste, rate
+from mira_pl.world.clip import soften
+from mira_pl.world.render import Renderer, background
 from mira_pl.world.scenes import generator, sample_scenes
 
 PROMPTS = ["a cat", "a blue dog", "generate an image of a fox", "a cat and a red apple"]
@@ -183,7 +186,25 @@ def test_packaged_clip_prefers_the_true_caption():
     assert (true > wrong).float().mean() >= 0.95
 
 
-def test_packaged_aesthetic_head_rates_on_its_scale():
-    ratings = Aesthetic().score(Renderer()(sample_scenes(64, generator(1234, 1))), [""] * 64)
-    assert 4 < ratings.mean() < 9
-    assert 0.3 < ratings.std() < 2
+def test_packaged_aesthetic_head_learned_the_taste_imperfectly():
+    random = generator(1234, 1)
+    scenes = sample_scenes(256, random)
+    images = soften(Renderer()(scenes), random)
+    ratings, predicted = rate(scenes, images, random), Aesthetic().score(images, [""] * 256)
+    assert ((ratings >= 1) & (ratings <= 10)).all()
+    assert abs(ratings.mean() - predicted.mean()) < 0.3
+    assert 0.45 < torch.corrcoef(torch.stack([ratings, predicted]))[0, 1] < 0.95
+
+
+def test_taste_prefers_contrast_sharpness_and_the_middle():
+    scenes = sample_scenes(64, generator(1234, 2), single=1.0)
+    pictures = Renderer()(scenes)
+    sharp = judge_taste(scenes, pictures)
+    assert all(((value >= 0) & (value <= 1)).all() for value in sharp.values())
+    blurred = judge_taste(scenes, F.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False))
+    assert (blurred["sharpness"] < sharp["sharpness"]).float().mean() > 0.9
+    faded = judge_taste(scenes, torch.lerp(2 * background(scenes, 64) - 1, pictures, 0.6))
+    assert (faded["contrast"] <= sharp["contrast"]).float().mean() > 0.9
+    scenes.centre.zero_()
+    middle = judge_taste(scenes, Renderer()(scenes))
+    assert (middle["centring"] >= sharp["centring"]).float().mean() > 0.9

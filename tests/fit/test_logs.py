@@ -1,0 +1,67 @@
+"""W&B: offline without a key, complete, and read back from its file."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from offline_wandb import history, records
+
+from mira_pl.fit.cli import fit
+from mira_pl.fit.logs import has_key
+from mira_pl.runs import RunFolder
+
+
+@pytest.fixture
+def offline(arguments, tmp_path, monkeypatch) -> Path:
+    """The .wandb file of a fit that was told nothing about W&B and has no key."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    fit([*arguments, "--wandb.mode", "auto", "--wandb.tags", "[night]", "--wandb.group", "darkness"])
+    import wandb
+
+    wandb.finish()
+    path = next((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    for _ in range(100):  # W&B's own process writes the last records
+        if any(record.HasField("exit") for record in records(path)):
+            return path
+        time.sleep(0.1)
+    raise TimeoutError(f"W&B did not finish {path}")
+
+
+def test_offline_file_reads_back(offline, tmp_path):
+    rows = [row for row in history(offline) if "reward" in row]
+    assert len(rows) == 9  # three rounds of three iterations
+    assert [row["iteration"] for row in rows[:3]] == [0, 1, 2]
+    for column in ("reward", "S0", "S", "drift", "noise_norm", "grad_norm", "seconds", "score_difference", "round"):
+        assert all(column in row for row in rows)
+    trace = [row for row in RunFolder(tmp_path / "run").trace() if row["iteration"] == "1"][:2]
+    assert rows[1]["reward"] == pytest.approx(sum(float(row["reward"]) for row in trace) / 2)
+    run = next(record.run for record in records(offline) if record.HasField("run"))
+    assert run.run_group == "darkness"
+    assert {"MIRA", "Brightness", "night"} <= set(run.tags)
+    config = {item.key: item.value_json for item in run.config.update}
+    assert '"iterations"' in config["model"]
+    axes = [record.metric for record in records(offline) if record.HasField("metric")]
+    assert any(metric.step_metric == "iteration" for metric in axes)
+
+
+def test_pictures_and_table_are_logged(offline):
+    logged = {key for row in history(offline) for key in row}
+    for name in ("contact_sheet", "filmstrips", "records"):
+        assert any(key.startswith(name) for key in logged)
+
+
+def test_a_key_is_found_where_wandb_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not has_key()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    os.chmod(tmp_path / ".netrc", 0o600)
+    assert has_key()
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert has_key()
