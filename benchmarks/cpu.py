@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils.checkpoint import checkpoint
 
 from mira_pl import DNO, MIRA, Darkness, Engine, StableDiffusion, draw
 from mira_pl.drift import ScoreEnergy
@@ -19,7 +20,7 @@ from mira_pl.fit import NoiseAlignment, PromptData
 from mira_pl.objectives import Objective
 from mira_pl.problem import Problem
 from mira_pl.prompts import make_jobs
-from mira_pl.trajectory import Chain, State
+from mira_pl.trajectory import Chain
 from mira_pl.types import Noise
 
 ROUNDS = 5
@@ -28,7 +29,7 @@ JOBS = make_jobs(["a white cat", "a fox", "a blue bird", "a spider"], [0])
 
 
 def iterate(problem: Problem, objective: Objective, noise: Noise, updates: int) -> None:
-    """The bare loop: loss, backward, AdamW."""
+    """The bare loop: loss, backward, AdamW, and the last look without a gradient."""
     noise = torch.nn.Parameter(noise.clone())
     optimizer, anchor = torch.optim.AdamW([noise], lr=0.01), None
     for tick in range(updates):
@@ -37,6 +38,8 @@ def iterate(problem: Problem, objective: Objective, noise: Noise, updates: int) 
         optimizer.zero_grad()
         loss.value.sum().backward()
         optimizer.step()
+    with torch.no_grad():
+        problem.attempt(noise, objective.measures(anchor))
 
 
 def iterate_as_shipped(problem: Problem, noise: Noise, updates: int) -> None:
@@ -47,31 +50,27 @@ def iterate_as_shipped(problem: Problem, noise: Noise, updates: int) -> None:
         optimizer = torch.optim.AdamW([single], lr=0.01)
         for _ in range(updates):
             chain = Chain(alone.backbone, alone.condition, [ScoreEnergy()])
-            state = State(single[:, STEPS], single.new_zeros(1, 1), ())
+            x = single[:, STEPS]
             for index in range(STEPS):
-                state = State(
-                    *torch.utils.checkpoint.checkpoint(
-                        lambda x, e, i=index: _step_and_preview(chain, x, e, single, i), state.x, state.energies, use_reentrant=False
-                    ),
-                    (),
-                )
+                injected = chain.noise_at(single, index)
+                x, _, _ = checkpoint(chain.step, x, injected, index, use_reentrant=False, preserve_rng_state=False)
                 with torch.no_grad():
-                    alone.backbone.decode(state.x.detach())
+                    alone.backbone.decode(x.detach())
             optimizer.zero_grad()
-            (-alone.reward.score(alone.backbone.decode(state.x), [job.prompt])).sum().backward()
+            (-alone.reward.score(alone.backbone.decode(x), [job.prompt])).sum().backward()
             optimizer.step()
-
-
-def _step_and_preview(chain: Chain, x, energies, noise: Noise, index: int):
-    state = chain.run(State(x, energies, ()), noise, range(index, index + 1))
-    return state.x, state.energies
 
 
 def fit_with_lightning(problem: Problem, objective: Objective, updates: int) -> None:
     """The same iterations through NoiseAlignment, its columns and its last look, without files."""
     module = NoiseAlignment(problem.backbone, problem.reward, objective, iterations=updates, engine=problem.engine.name)
     data = PromptData([job.prompt for job in problem.jobs], batch_size=len(problem.jobs))
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "enable_progress_bar": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+    }
     L.Trainer(accelerator="cpu", devices=1, max_epochs=1, **quiet).fit(module, datamodule=data)
 
 
@@ -104,7 +103,12 @@ def main() -> None:
         "DNO as shipped": lambda: iterate_as_shipped(problem("checkpoint"), noise, updates),
     }
     seconds = medians(contenders)
-    table = Table("contender", "s an image and iteration", "ratio to full, DNO", title=f"T {STEPS}, {len(JOBS)} jobs, {torch.get_num_threads()} threads")
+    table = Table(
+        "contender",
+        "s an image and iteration",
+        "ratio to full, DNO",
+        title=f"T {STEPS}, {len(JOBS)} jobs, {torch.get_num_threads()} threads",
+    )
     for name, value in seconds.items():
         table.add_row(name, f"{value / len(JOBS) / updates:.3f}", f"{value / seconds['full, DNO']:.3f}")
     Console(width=100).print(table)

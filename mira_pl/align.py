@@ -55,7 +55,13 @@ def align(
     """
     data = PromptData([prompts] if isinstance(prompts, str) else list(prompts), seeds=seeds, batch_size=batch_size)
     module = NoiseAlignment(backbone, reward, objective, **options)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "max_epochs": 1, "devices": 1}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "max_epochs": 1,
+        "devices": 1,
+    }
     L.Trainer(**quiet | dict(trainer or {})).fit(module, datamodule=data)
     return Alignment(
         images=torch.cat([result.images for result in module.results]),

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import DDIMScheduler
@@ -35,13 +35,14 @@ class Schedule:
         scheduler: DDIMScheduler, steps: int, eta: float, last_sigma: Literal["keep", "zero"] = "keep"
     ) -> "Schedule":
         """The grid that diffusers' DDIM would run."""
-        longest = scheduler.config.num_train_timesteps - scheduler.config.steps_offset
+        config: Any = scheduler.config
+        longest = config.num_train_timesteps - config.steps_offset
         if not 1 <= steps <= longest:
             raise ValueError(f"steps must be in 1..{longest}, got {steps}")
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be in [0, 1], got {eta}; 0 is DDIM, 1 is DDPM-like sampling")
         scheduler.set_timesteps(steps)
-        stride = scheduler.config.num_train_timesteps // steps
+        stride = config.num_train_timesteps // steps
         grid = tuple(int(t) for t in scheduler.timesteps)
         after = [scheduler.alphas_cumprod[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in grid]
         return Schedule(grid, scheduler.alphas_cumprod[list(grid)], torch.stack(after), eta, last_sigma)

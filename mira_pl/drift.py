@@ -23,7 +23,9 @@ TRAINING_STEPS = 1000
 class Measure(Protocol):
     """One number a job for every step of a trajectory."""
 
-    def step(self, schedule: Schedule, step: int, x: Latents, eps: Latents, gaussian: Gaussian, noise: Latents) -> PerJob:
+    def step(
+        self, schedule: Schedule, step: int, x: Latents, eps: Latents, gaussian: Gaussian, noise: Latents
+    ) -> PerJob:
         """The share of `step`, at latents x with predicted noise eps, before `noise` is injected."""
         ...
 
@@ -41,7 +43,9 @@ class ScoreEnergy:
     score: Literal["network", "transition"] = "network"
     weights: Literal["marginal", "ddim"] = "marginal"
 
-    def step(self, schedule: Schedule, step: int, x: Latents, eps: Latents, gaussian: Gaussian, noise: Latents) -> PerJob:
+    def step(
+        self, schedule: Schedule, step: int, x: Latents, eps: Latents, gaussian: Gaussian, noise: Latents
+    ) -> PerJob:
         beta, variance = 1 - schedule.alpha[step], gaussian.std**2
         weight = beta if self.weights == "marginal" else variance
         if self.score == "network":
@@ -61,7 +65,9 @@ class ScoreDifference:
 
     anchor: Float[Tensor, "T b c h w"]
 
-    def step(self, schedule: Schedule, step: int, x: Latents, eps: Latents, gaussian: Gaussian, noise: Latents) -> PerJob:
+    def step(
+        self, schedule: Schedule, step: int, x: Latents, eps: Latents, gaussian: Gaussian, noise: Latents
+    ) -> PerJob:
         return _mean_square(eps - self.anchor[step])
 
 
@@ -75,7 +81,13 @@ def penalise(drift: PerJob, form: Penalty) -> PerJob:
 
     `signed` is eq. 4 to the letter and unbounded below; `reversed` is S - S_0; `hinge` is max(0, S_0 - S).
     """
-    forms = {"signed": lambda d: d, "reversed": torch.neg, "abs": torch.abs, "squared": torch.square, "hinge": torch.relu}
+    forms = {
+        "signed": lambda d: d,
+        "reversed": torch.neg,
+        "abs": torch.abs,
+        "squared": torch.square,
+        "hinge": torch.relu,
+    }
     return forms[form](drift)
 
 
@@ -83,7 +95,9 @@ def _mean_square(values: Tensor) -> PerJob:
     return values.square().flatten(1).mean(dim=1)
 
 
-def denoising_loss(predict: Callable[[Latents, Tensor], Latents], alpha: Callable[[Tensor], Tensor], x0: Latents, pairs: int) -> PerJob:
+def denoising_loss(
+    predict: Callable[[Latents, Tensor], Latents], alpha: Callable[[Tensor], Tensor], x0: Latents, pairs: int
+) -> PerJob:
     """The model's own training loss at x0: mean square error of the predicted noise, averaged over latent dimensions.
 
     The rise of this loss over that of the starting image is the ELBO measure: how much less likely the frozen model

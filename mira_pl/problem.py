@@ -52,7 +52,7 @@ class Problem:
     def denoising_loss(self, latents: Latents, pairs: int) -> PerJob:
         """The frozen model's own loss at clean latents, see `drift.denoising_loss`."""
 
-        def predict(x: Latents, timestep):  # noqa: ANN001, ANN202
+        def predict(x: Latents, timestep):
             return self.backbone.denoise(x, timestep, self.condition)
 
         return denoising_loss(predict, self.backbone.alpha, latents, pairs)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from .types import Job
 
 # The 45 Simple Animals of DDPO (MIRA, appendix A.7).
-ANIMALS = (
-    "cat dog horse monkey rabbit zebra spider bird sheep deer cow goat lion tiger bear raccoon fox wolf lizard beetle "
-    "ant butterfly fish shark whale dolphin squirrel mouse rat snake turtle frog chicken duck goose bee pig turkey fly "
-    "llama camel bat gorilla hedgehog kangaroo"
-).split()
+ANIMALS = [
+    "cat", "dog", "horse", "monkey", "rabbit", "zebra", "spider", "bird", "sheep", "deer", "cow", "goat",
+    "lion", "tiger", "bear", "raccoon", "fox", "wolf", "lizard", "beetle", "ant", "butterfly", "fish", "shark",
+    "whale", "dolphin", "squirrel", "mouse", "rat", "snake", "turtle", "frog", "chicken", "duck", "goose",
+    "bee", "pig", "turkey", "fly", "llama", "camel", "bat", "gorilla", "hedgehog", "kangaroo",
+]  # fmt: skip
 TEMPLATE = "generate an image of a {}"  # MIRA, section 5
 
 SETS: dict[str, list[str]] = {
@@ -30,7 +31,9 @@ def expand(prompts: str | Sequence[str], template: str | None) -> list[str]:
     """
     if isinstance(prompts, str):
         if prompts not in SETS:
-            raise ValueError(f"no prompt set is called {prompts!r}; there are {', '.join(SETS)}, or give a list of prompts")
+            raise ValueError(
+                f"no prompt set is called {prompts[:60]!r}; there are {', '.join(SETS)}, or give a list of prompts"
+            )
         items, template = SETS[prompts], template or TEMPLATE
     else:
         items, template = list(prompts), template or "{}"

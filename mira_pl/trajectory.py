@@ -160,7 +160,7 @@ class Walk(torch.autograd.Function):
     """Forward without a graph; backward recomputes each step from its latents and pulls the cotangents through it."""
 
     @staticmethod
-    def forward(ctx, chain: Chain, steps: range, x: Latents, energies: Tensor, noise: Noise):  # noqa: ANN001, ANN205
+    def forward(ctx, chain: Chain, steps: range, x: Latents, energies: Tensor, noise: Noise):
         state, visited = State(x, energies, ()), []
         for index in steps:
             visited.append(state.x)
@@ -172,7 +172,7 @@ class Walk(torch.autograd.Function):
         return state.x, state.energies.clone(), eps
 
     @staticmethod
-    def backward(ctx, grad_x: Tensor, grad_energies: Tensor, _: Tensor):  # noqa: ANN001, ANN205
+    def backward(ctx, grad_x: Tensor, grad_energies: Tensor, _: Tensor):
         noise, *visited = ctx.saved_tensors
         grad_noise = torch.zeros_like(noise)
         for index, x in zip(reversed(ctx.steps), reversed(visited), strict=True):

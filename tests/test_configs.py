@@ -46,7 +46,10 @@ def test_overlays_merge(base, overlay):
     for name, value in wanted.get("init_args", {}).items():
         assert both.model.objective.init_args[name] == value
     if wanted["class_path"] == "MIRA":  # an overlay of the same class keeps the reward's beta
-        assert both.model.objective.init_args.beta == yaml.safe_load(base.read_text())["model"]["objective"]["init_args"]["beta"]
+        assert (
+            both.model.objective.init_args.beta
+            == yaml.safe_load(base.read_text())["model"]["objective"]["init_args"]["beta"]
+        )
 
 
 @pytest.mark.parametrize("path", WORLD, ids=lambda path: path.stem)

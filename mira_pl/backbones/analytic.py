@@ -16,15 +16,20 @@ from .base import Backbone, Condition
 def sd_scheduler() -> DDIMScheduler:
     """The training schedule of Stable Diffusion 1.5."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
 
 
 @dataclass(eq=False)
 class MixtureBackbone(Backbone):
-    """Data from sum_k w_k N(mu_k, s_k^2 I): eps(x_t) = -sqrt(1 - abar) * score, in closed form. One component is a Gaussian.
+    """Data from sum_k w_k N(mu_k, s_k^2 I): eps(x_t) = -sqrt(1 - abar) * score, in closed form.
 
-    The prompt is ignored, and images are the latents' first three channels.
+    One component is a Gaussian. The prompt is ignored, and images are the latents' first three channels.
 
     Attributes:
         means: component means, [k, c, h, w].

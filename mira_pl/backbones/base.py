@@ -35,7 +35,7 @@ class Backbone(ABC):
     schedule: Schedule
     latent_shape: tuple[int, ...]
     spent: Compute = Compute()
-    """Denoiser, decoder and denoiser backward calls so far, for one image of the batch. Recomputed steps count again."""
+    """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from ..assets import packaged
 
 PACKAGED = ("emoji",)
-Part = TypeVar("Part")
 
 
 def resolve(model: str) -> str:
@@ -17,7 +16,7 @@ def resolve(model: str) -> str:
     return str(packaged(model)) if model in PACKAGED else model
 
 
-def load_part(from_pretrained: Callable[..., Part], model: str, subfolder: str, **options: Any) -> Part:
+def load_part(from_pretrained: Callable[..., Any], model: str, subfolder: str, **options: Any) -> Any:
     """One component of a diffusers model folder.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -43,7 +43,9 @@ class StableDiffusion(Backbone):
             raise ValueError(f"guidance must be at least 1 (1 turns it off), got {guidance}")
         scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
         if scheduler.config.prediction_type != "epsilon":
-            raise ValueError(f"{model!r} predicts {scheduler.config.prediction_type!r}; StableDiffusion needs 'epsilon'")
+            raise ValueError(
+                f"{model!r} predicts {scheduler.config.prediction_type!r}; StableDiffusion needs 'epsilon'"
+            )
         self.model, self.guidance = model, guidance
         self.schedule = Schedule.from_scheduler(scheduler, steps, eta, last_sigma)
         self.dtype = getattr(torch, dtype)
@@ -97,10 +99,12 @@ class StableDiffusion(Backbone):
             if len(ids) > longest:
                 cut = self.tokenizer.decode(ids[longest - 1 : -1])
                 logger.warning("the prompt %.60r is longer than %d tokens: %.60r is cut off", prompt, longest, cut)
-        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+        tokens = self.tokenizer(
+            list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt"
+        )
         return self.text(tokens.input_ids.to(self.device)).last_hidden_state
 
 
-def frozen(module: torch.nn.Module):  # noqa: ANN201  returns what it is given
+def frozen(module: Any) -> Any:
     """Eval mode, and no parameter requires grad: a backward pass then costs about one forward, not two."""
     return module.eval().requires_grad_(False)

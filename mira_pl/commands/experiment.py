@@ -51,7 +51,7 @@ def toy_kl(argv: Sequence[str]) -> None:
 
 
 def toy_kl_curves(chains: int, unet: bool, quick: bool) -> dict[str, pd.DataFrame]:
-    """Curves by experiment; the U-Net runs on 64 chains at most, for it costs a hundred times as much."""
+    """Curves by experiment; the U-Net runs on 64 chains at most: a chain costs 35 times as much there."""
     chains, iterations, steps = (min(chains, 8), 3, 5) if quick else (chains, 50, 100)
     exact = exact_model(steps)
     curves = {

@@ -21,11 +21,16 @@ def main(argv: Sequence[str]) -> None:
         save_config_callback=None,
         auto_configure_optimizers=False,
         seed_everything_default=0,
-        trainer_defaults={"max_epochs": 1, "gradient_clip_val": 1.0, "enable_checkpointing": False, "enable_model_summary": False},
+        trainer_defaults={
+            "max_epochs": 1,
+            "gradient_clip_val": 1.0,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+        },
     )
     root = cli.model.out.parent
     checkpoint = ModelCheckpoint(root, every_n_train_steps=cli.model.save_every, save_last=True, save_top_k=0)
-    cli.trainer.callbacks.append(checkpoint)
+    cli.trainer.callbacks.append(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]
     cli.trainer.loggers = [CSVLogger(root, name="", version="")]
     last = root / "last.ckpt"
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=last if last.exists() else None)

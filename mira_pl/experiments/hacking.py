@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ class Labelled:
 
 def frames(labelled: Labelled, judge: TruthJudge) -> pd.DataFrame:
     """One row a job and filmstrip frame: the trace's columns there, and the judge's verdicts of the picture."""
-    trace = pd.DataFrame(labelled.run.trace()).replace("", np.nan)
+    trace: Any = pd.DataFrame(labelled.run.trace()).replace("", np.nan)
     trace = trace.astype({name: float for name in trace.columns if name != "key"})
     parts = []
     for record in labelled.run.records():
@@ -62,7 +63,7 @@ def film(run: RunFolder, key: str) -> Images:
     return pixels.view(side, -1, side, 3).permute(1, 3, 0, 2)
 
 
-def outcome_table(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
+def outcome_table(frames_of_runs: Any) -> pd.DataFrame:
     """One row a method: the mean of every column at the last frame, with a 95 % interval over prompts."""
     rows = []
     for method, part in frames_of_runs.groupby("method", sort=False):
@@ -76,13 +77,13 @@ def outcome_table(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curves(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
+def curves(frames_of_runs: Any) -> pd.DataFrame:
     """Means by method and iteration: reward against truth, not end points alone."""
     columns = ["reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"]
     return frames_of_runs.groupby(["method", "iteration"], sort=False)[columns].mean().reset_index()
 
 
-def detection(frames_of_runs: pd.DataFrame) -> pd.DataFrame:
+def detection(frames_of_runs: Any) -> pd.DataFrame:
     """AUROC of every drift measure for "hacked": the judge found the start faithful and this later frame not."""
     start = frames_of_runs[frames_of_runs["iteration"] == 0].set_index(["method", "key"])["faithful"]
     later = frames_of_runs[frames_of_runs["iteration"] > 0]

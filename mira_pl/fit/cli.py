@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 import mira_pl.backbones
 import mira_pl.objectives
-import mira_pl.rewards  # noqa: F401  short class names resolve among what is imported
+import mira_pl.rewards
 
 from ..runs import RunFolder, config_hash
 from .data import PromptData
@@ -32,7 +32,9 @@ DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
 PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards)
 COMPONENTS = [name for module in MODULES for name in module.__all__]
-PARAMETERS = [name for module in MODULES for part in module.__all__ for name in signature(vars(module)[part]).parameters]
+PARAMETERS = [
+    name for module in MODULES for part in module.__all__ for name in signature(vars(module)[part]).parameters
+]
 
 
 class OneLineParser(LightningArgumentParser):
@@ -129,7 +131,12 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    for text in (r".*LightningCLI.s args parameter.*", r".*LeafSpec.*deprecated.*", r".*does not have many workers.*", r".*lr_scheduler\.step.*"):
+    for text in (
+        r".*LightningCLI.s args parameter.*",
+        r".*LeafSpec.*deprecated.*",
+        r".*does not have many workers.*",
+        r".*lr_scheduler\.step.*",
+    ):
         warnings.filterwarnings("ignore", message=text)
 
 
@@ -137,7 +144,7 @@ def connect_loggers(trainer: L.Trainer, logger: Any, run: RunFolder) -> None:
     """W&B and its callback, where it is not disabled."""
     if logger is not None:
         trainer.loggers = [logger]
-        trainer.callbacks.append(WandbResults(run))
+        trainer.callbacks.append(WandbResults(run))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def plain(cli: FitCLI) -> dict[str, Any]:
@@ -154,4 +161,6 @@ def check_trainer(trainer: dict[str, Any]) -> None:
             "and model.backbone.dtype for the weights"
         )
     if trainer.get("gradient_clip_val") is not None:
-        raise ValueError("trainer.gradient_clip_val mixes the jobs of a batch: use model.clip_norm, which clips each job")
+        raise ValueError(
+            "trainer.gradient_clip_val mixes the jobs of a batch: use model.clip_norm, which clips each job"
+        )

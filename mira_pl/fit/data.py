@@ -6,7 +6,6 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from ..prompts import expand, make_jobs
-from ..types import Job
 
 
 class PromptData(L.LightningDataModule):

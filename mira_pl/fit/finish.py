@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed
 
-from ..problem import Outcome
+from ..problem import Outcome, Problem
+from ..runs import RunFolder
 from ..types import Images
 from .monitor import evaluate
 from .state import FAILED, RUNNING, STATUS, BatchState
 
 if TYPE_CHECKING:
     from .module import NoiseAlignment
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -33,45 +35,46 @@ VERSIONS = ("torch", "lightning", "diffusers", "transformers")
 
 def finish(module: "NoiseAlignment") -> None:
     """Evaluate the returned noise, write images and noise, gather records and traces, and let rank 0 write them."""
-    state, records = module.state, []
-    if state is not None:
+    state, problem, run, records = module.state, module.problem, module.run, []
+    if state is not None and problem is not None:
         began = time.perf_counter()
-        outcome = _last_look(module, state)
+        outcome = _last_look(module, state, problem)
         state.add_cost(time.perf_counter() - began, module.spent_since_last())
-        records = _records(module, state, outcome)
-        if module.run is not None:
-            _write_files(module, state, outcome, records)
-        module.results.append(Result(records, state.trace, state.anchor.images, outcome.trajectory.images))
+        records = _records(module, state, problem, outcome)
+        if run is not None:
+            _write_files(run, module.config_hash, state, outcome)
+        module.results.append(Result(records, state.trace, state.begun.images, outcome.trajectory.images))
     parts = _gather((records, state.trace if state is not None else []))
-    if module.run is not None and module.trainer.is_global_zero:
-        module.run.add([r for part in parts for r in part[0]], [r for part in parts for r in part[1]], module.data.order())
-        module.run.save_contact()
+    if run is not None and module.trainer.is_global_zero:
+        run.add([r for part in parts for r in part[0]], [r for part in parts for r in part[1]], module.data.order())
+        run.save_contact()
     module.trainer.strategy.barrier()
-    if module.run is not None and state is not None:
-        module.run.state_path(state.index).unlink(missing_ok=True)
+    if run is not None and state is not None:
+        run.state_path(state.index).unlink(missing_ok=True)
 
 
 @torch.no_grad()
-def _last_look(module: "NoiseAlignment", state: BatchState) -> Outcome:
+def _last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> Outcome:
     """The outcome of the noise that is returned; jobs that ran to the end get their last trace row here."""
-    last = module.problem.attempt(state.noise, module.objective.measures(state.anchor))
-    evaluate(state, module.problem, last, state.noise, module.clip, module.elbo_pairs, module.drift_limit)
+    last = problem.attempt(state.noise, module.objective.measures(state.anchor))
+    evaluate(state, problem, last, state.noise, module.clip, module.elbo_pairs, module.drift_limit)
     state.stop(~torch.isfinite(last.reward), FAILED)
     restored = state.status == FAILED
     if module.drift_limit is not None:
-        restored = restored | (last.trajectory.energies[0] - state.anchor.energies[0]).abs().gt(module.drift_limit)
+        restored = restored | (last.trajectory.energies[0] - state.begun.energies[0]).abs().gt(module.drift_limit)
     if module.keep == "best":
         restored = torch.ones_like(restored)
     if not bool(restored.any()):
         return last
     state.noise = torch.where(restored.view(-1, 1, 1, 1, 1), state.best_noise, state.noise)
-    return module.problem.attempt(state.noise, module.objective.measures(state.anchor))
+    return problem.attempt(state.noise, module.objective.measures(state.anchor))
 
 
-def _records(module: "NoiseAlignment", state: BatchState, outcome: Outcome) -> list[dict[str, Any]]:
-    path, anchor = outcome.trajectory, state.anchor
+def _records(module: "NoiseAlignment", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
+    path, anchor = outcome.trajectory, state.begun
     first = {row["key"]: row for row in reversed(state.trace)}
-    clip = module.clip.score(path.images, module.problem.prompts) if module.clip is not None else None
+    latest = {row["key"]: row for row in state.trace}
+    clip = module.clip.score(path.images, problem.prompts) if module.clip is not None else None
     stopped = torch.where(state.status == RUNNING, state.tick, state.stopped_at)
     shared = {
         "method": type(module.objective).__name__,
@@ -93,6 +96,7 @@ def _records(module: "NoiseAlignment", state: BatchState, outcome: Outcome) -> l
             "S0": float(anchor.energies[0, row]),
             "S": float(path.energies[0, row]),
             "score_difference": float(path.energies[1, row]),
+            "elbo": latest[job.key].get("elbo"),
             "clip_start": first[job.key].get("clip"),
             "clip": None if clip is None else float(clip[row]),
             "noise_norm": float(state.noise[row].norm()),
@@ -104,12 +108,12 @@ def _records(module: "NoiseAlignment", state: BatchState, outcome: Outcome) -> l
     ]
 
 
-def _write_files(module: "NoiseAlignment", state: BatchState, outcome: Outcome, records: list[dict[str, Any]]) -> None:
+def _write_files(run: RunFolder, config_hash: str, state: BatchState, outcome: Outcome) -> None:
     for row, job in enumerate(state.jobs):
-        text = {"prompt": job.prompt, "seed": str(job.seed), "config_hash": module.config_hash}
+        text = {"prompt": job.prompt, "seed": str(job.seed), "config_hash": config_hash}
         film = [frame[row].float() for frame in state.frames]
-        module.run.save_images(job.key, text, state.anchor.images[row], outcome.trajectory.images[row], film)
-        module.run.save_noise(job.key, state.noise[row], state.start_noise[row])
+        run.save_images(job.key, text, state.begun.images[row], outcome.trajectory.images[row], film)
+        run.save_noise(job.key, state.noise[row], state.start_noise[row])
 
 
 def _gather(value: Any) -> list[Any]:

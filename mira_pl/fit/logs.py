@@ -42,7 +42,9 @@ def has_key() -> bool:
         return False
 
 
-def make_logger(settings: Wandb, folder: Path, config: Mapping[str, Any], method: str, reward: str) -> WandbLogger | None:
+def make_logger(
+    settings: Wandb, folder: Path, config: Mapping[str, Any], method: str, reward: str
+) -> WandbLogger | None:
     """The logger, or None where it is disabled. W&B's own WANDB_MODE decides over `auto`."""
     mode = os.environ.get("WANDB_MODE", "auto") if settings.mode == "auto" else settings.mode
     if mode == "auto":

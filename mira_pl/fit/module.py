@@ -75,7 +75,9 @@ class NoiseAlignment(L.LightningModule):
     ) -> None:
         super().__init__()
         _check(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
-        _check_not_negative(weight_decay=weight_decay, store_steps=store_steps, elbo_pairs=elbo_pairs, film_frames=film_frames)
+        _check_not_negative(
+            weight_decay=weight_decay, store_steps=store_steps, elbo_pairs=elbo_pairs, film_frames=film_frames
+        )
         if not reward.differentiable:
             raise ValueError(
                 f"{type(objective).__name__} needs reward gradients, but {reward.name} has none: "
@@ -119,18 +121,20 @@ class NoiseAlignment(L.LightningModule):
             self._open(self.trainer.current_epoch)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        """The summed loss of the jobs that still run; 0 where there is nothing to do, so that processes stay in step."""
-        state = self.state
-        if state is None or state.tick >= self.iterations or not bool(state.running.any()):
+        """The summed loss of the jobs that run; 0 where there is nothing to do, so that processes stay in step."""
+        state, problem = self.state, self.problem
+        if state is None or problem is None or state.tick >= self.iterations or not bool(state.running.any()):
             return self.noise.sum() * 0
         began = time.perf_counter()
-        loss = self.objective.loss(self.problem, self.noise, state.anchor, state.tick)
-        self._look(loss.outcome.detach())
+        loss = self.objective.loss(problem, self.noise, state.anchor, state.tick)
+        self._look(state, problem, loss.outcome.detach())
         state.stop(~torch.isfinite(loss.value.detach()), FAILED)
         self._began = began
         return torch.where(state.running, loss.value, torch.zeros_like(loss.value)).sum()
 
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
         """Clip every job by its own norm: a spike of one job must not shrink its neighbours."""
         state, gradient = self.state, self.noise.grad
         if state is None or gradient is None or not len(gradient) or not bool(state.running.any()):
@@ -164,7 +168,11 @@ class NoiseAlignment(L.LightningModule):
                 state.save(self.run.state_path(state.index), self._optimizer().state_dict())
         means = means_over_processes(rows, self.trainer.strategy.reduce, self.device)
         if means:
-            self.log_dict({name: means[name] for name in ("reward", "drift", "clip") if name in means}, prog_bar=True, logger=False)
+            self.log_dict(
+                {name: means[name] for name in ("reward", "drift", "clip") if name in means},
+                prog_bar=True,
+                logger=False,
+            )
             for logger in self.trainer.loggers:
                 logger.log_metrics(means | {"round": self.trainer.current_epoch}, step=self.global_step)
 
@@ -200,11 +208,11 @@ class NoiseAlignment(L.LightningModule):
             return BatchState.load(self.run.state_path(index), self.device)
         return BatchState.new(index, jobs, draw(jobs, self.backbone.noise_shape).to(self.device)), None
 
-    def _look(self, outcome: Outcome) -> None:
+    def _look(self, state: BatchState, problem: Problem, outcome: Outcome) -> None:
         """Record one evaluated iteration of the jobs that run, and stop those that are done."""
-        evaluate(self.state, self.problem, outcome, self.noise.detach(), self.clip, self.elbo_pairs, self.drift_limit)
-        self.state.keep_frame(outcome.trajectory.images, self.iterations, self.film_frames)
-        stop_finished(self.state, self.target_reward, self.patience, self.drift_limit)
+        evaluate(state, problem, outcome, self.noise.detach(), self.clip, self.elbo_pairs, self.drift_limit)
+        state.keep_frame(outcome.trajectory.images, self.iterations, self.film_frames)
+        stop_finished(state, self.target_reward, self.patience, self.drift_limit)
 
     def _put_back(self, state: BatchState) -> None:
         before = self._before

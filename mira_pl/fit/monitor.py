@@ -18,7 +18,13 @@ MEANS = TRACE_COLUMNS[2:]  # every column but key and iteration
 
 @torch.no_grad()
 def evaluate(
-    state: BatchState, problem: Problem, outcome: Outcome, noise: Noise, clip: Reward | None, elbo_pairs: int, limit: float | None
+    state: BatchState,
+    problem: Problem,
+    outcome: Outcome,
+    noise: Noise,
+    clip: Reward | None,
+    elbo_pairs: int,
+    limit: float | None,
 ) -> None:
     """Add a trace row for every running job, and keep the best noise: of highest reward, within the drift limit."""
     path = outcome.trajectory
@@ -64,7 +70,7 @@ def stop_finished(state: BatchState, target: float | None, patience: int | None,
 def means_over_processes(
     rows: Sequence[dict[str, Any]], reduce: Callable[..., Tensor], device: torch.device
 ) -> dict[str, float]:
-    """Mean of every column over the jobs of all processes, by one sum. Every process must call it, also without rows."""
+    """Mean of every column over the jobs of all processes, by one sum. Every process must call it."""
     sums = torch.zeros(2 * len(MEANS) + 2, dtype=torch.float64, device=device)
     for row in rows:
         for place, name in enumerate(MEANS):

@@ -44,7 +44,16 @@ class BatchState:
         """A batch before its first iteration."""
         nothing = torch.zeros(len(jobs), dtype=torch.long, device=noise.device)
         worst = torch.full((len(jobs),), -torch.inf, device=noise.device)
-        return BatchState(index, jobs, noise, noise.clone(), nothing, nothing.clone(), noise.clone(), worst, nothing.clone())
+        return BatchState(
+            index, jobs, noise, noise.clone(), nothing, nothing.clone(), noise.clone(), worst, nothing.clone()
+        )
+
+    @property
+    def begun(self) -> Trajectory:
+        """The anchor of a batch that has been looked at once."""
+        if self.anchor is None:
+            raise ValueError(f"batch {self.index} has no anchor before its first iteration")
+        return self.anchor
 
     @property
     def running(self) -> Tensor:
@@ -60,7 +69,12 @@ class BatchState:
     def add_cost(self, seconds: float, spent: Compute) -> None:
         """Every attempt decodes once and is scored once, so reward calls are decoder calls."""
         self.seconds += seconds
-        for name, count in (("unet", spent.unet), ("vae", spent.vae), ("reward", spent.vae), ("backward", spent.backward)):
+        for name, count in (
+            ("unet", spent.unet),
+            ("vae", spent.vae),
+            ("reward", spent.vae),
+            ("backward", spent.backward),
+        ):
             self.compute[name] += count
 
     def place(self, key: str) -> int:
@@ -99,4 +113,6 @@ class BatchState:
             return BatchState(**values), optimizer
         except Exception as error:  # a truncated or foreign file fails in many ways, all of them final
             reason = str(error).split("\n")[0]
-            raise ValueError(f"cannot continue from {path}: {reason}. Delete this file to start its jobs anew") from error
+            raise ValueError(
+                f"cannot continue from {path}: {reason}. Delete this file to start its jobs anew"
+            ) from error

@@ -1,4 +1,4 @@
-"""A gradient method on noise: a loss a job. The loss is minimised, so here stands the one minus sign before a reward."""
+"""A gradient method on noise: a loss a job, minimised, so here stands the one minus sign before a reward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

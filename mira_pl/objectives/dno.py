@@ -35,7 +35,9 @@ class DNO(Objective):
         if self.gamma < 0:
             raise ValueError(f"gamma must be at least 0, got {self.gamma}; 0 turns the regulariser off")
         if self.subsample < 0 or self.permutations < 0:
-            raise ValueError(f"subsample and permutations must be at least 0, got {self.subsample}, {self.permutations}")
+            raise ValueError(
+                f"subsample and permutations must be at least 0, got {self.subsample}, {self.permutations}"
+            )
 
     def loss(self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int) -> Loss:
         steps = problem.backbone.schedule.steps
@@ -71,9 +73,10 @@ def prno(z: Float[Tensor, " n"], k: int, permutations: list[Tensor]) -> Tensor:
         k: length of a row; must divide n.
         permutations: index tensors over n; none leaves the second term out.
     """
-    total = sum(log_bounds(z, k))
+    total = torch.stack(log_bounds(z, k)).sum()
     if permutations:
-        total = total + sum(sum(log_bounds(z[p.to(z.device)], k)) for p in permutations) / len(permutations)
+        shuffled = [torch.stack(log_bounds(z[p.to(z.device)], k)).sum() for p in permutations]
+        total = total + torch.stack(shuffled).mean()
     return -total
 
 

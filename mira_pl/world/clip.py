@@ -21,7 +21,12 @@ PROJECTION = 128
 def build_clip() -> CLIPModel:
     """64 image tokens and 24 text tokens of width 192, by the class and configuration names of ViT-L/14."""
     tokenizer = build_tokenizer()
-    tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "projection_dim": PROJECTION}
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_attention_heads": 3,
+        "projection_dim": PROJECTION,
+    }
     text = tower | {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": MAX_TOKENS,

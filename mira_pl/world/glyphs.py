@@ -38,7 +38,9 @@ def find_font() -> Path:
     Raises:
         FileNotFoundError: the font, or fontconfig itself, is not installed.
     """
-    advice = "install it (Debian: apt-get install fontconfig fonts-noto-color-emoji); it is needed only to redraw the glyphs"
+    advice = (
+        "install it (Debian: apt-get install fontconfig fonts-noto-color-emoji); it is needed only to redraw the glyphs"
+    )
     if shutil.which("fc-match") is None:
         raise FileNotFoundError(f"fontconfig's fc-match was not found: {advice}")
     answer = subprocess.run(

@@ -40,7 +40,9 @@ class Renderer:
         matrix = torch.stack([torch.stack([mirror * cos, mirror * sin], 1), torch.stack([-sin, cos], 1)], 1)
         matrix = matrix / size[:, None, None]
         offset = -(matrix * centre[:, None]).sum(dim=2, keepdim=True)
-        grid = F.affine_grid(torch.cat([matrix, offset], 2), [len(size), 4, self.pixels, self.pixels], align_corners=False)
+        grid = F.affine_grid(
+            torch.cat([matrix, offset], 2), [len(size), 4, self.pixels, self.pixels], align_corners=False
+        )
         layer = F.grid_sample(glyphs, grid, align_corners=False)
         return picture * (1 - layer[:, 3:]) + layer[:, :3]
 

@@ -81,7 +81,9 @@ def _sample_subjects(count: int, random: torch.Generator, single: float) -> tupl
     kind, from_pairs = torch.rand(count, generator=random), torch.rand(count, generator=random) < 0.75
     alone, first = pick(len(ANIMALS)), paired[pick(len(paired))]
     partner = paired[pick(len(paired))]
-    partner = torch.where(partner == first, paired[(pick(len(paired) - 1) + 1 + _rank(first, paired)) % len(paired)], partner)
+    partner = torch.where(
+        partner == first, paired[(pick(len(paired) - 1) + 1 + _rank(first, paired)) % len(paired)], partner
+    )
     thing = len(ANIMALS) + pick(len(COLOURED_OBJECTS) + len(WORN_OBJECTS))
 
     is_single, is_animals = kind < single, kind < single + (1 - single) / 2

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 
 class Ticks(L.LightningDataModule):
-    """Counts the optimiser steps. Pictures come from (seed, step), so a resumed run draws what an unbroken one would."""
+    """Counts the optimiser steps. Pictures come from (seed, step): a resumed run draws what an unbroken one would."""
 
     def train_dataloader(self) -> DataLoader[int]:
         return DataLoader(range(self.trainer.lightning_module.steps), batch_size=None)  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ class WorldTraining(L.LightningModule):
     def export(self, folder: Path) -> None:
         """Write the finished model in the folder layout of diffusers or transformers."""
 
-    def configure_optimizers(self):  # noqa: ANN201  Lightning's own return type is a union of a dozen forms
+    def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.learned().parameters(), lr=self.lr, betas=(0.9, 0.99), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps, pct_start=0.05)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

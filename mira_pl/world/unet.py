@@ -1,6 +1,7 @@
 """The world's text-to-image model: a UNet2DConditionModel on the world's latents, conditioned by the world's CLIP."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,19 +115,21 @@ class UNetTraining(WorldTraining):
 
     def export(self, folder: Path) -> None:
         """A whole Stable Diffusion 1.x pipeline folder, fp16."""
-        StableDiffusionPipeline(
-            vae=self.frozen["vae"].half(),
-            text_encoder=self.frozen["text"].half(),
-            tokenizer=self.tokenizer,
-            unet=self.ema.module.half(),
-            scheduler=build_scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(folder)
+        parts: dict[str, Any] = {
+            "vae": self.frozen["vae"].half(),
+            "text_encoder": self.frozen["text"].half(),
+            "tokenizer": self.tokenizer,
+            "unet": self.ema.module.half(),
+            "scheduler": build_scheduler(),
+            "safety_checker": None,
+            "feature_extractor": None,
+        }
+        StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
 
     def _tokens(self, captions: list[str]) -> Tensor:
-        encoded = self.tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        encoded = self.tokenizer(
+            captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
         return encoded.input_ids.to(self.device)
 
     @torch.no_grad()

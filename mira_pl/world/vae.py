@@ -1,6 +1,7 @@
 """The world's VAE: 64 x 64 pixels to 8 x 16 x 16 latents, diffusers' AutoencoderKL."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +15,16 @@ from .training import WorldTraining
 
 def build_vae() -> AutoencoderKL:
     """Three levels, so a factor of 4 between pixels and latents."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(24, 48, 96),
-        layers_per_block=1,
-        latent_channels=8,
-        norm_num_groups=8,
-        sample_size=64,
-    )
+    config: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (24, 48, 96),
+        "layers_per_block": 1,
+        "latent_channels": 8,
+        "norm_num_groups": 8,
+        "sample_size": 64,
+    }
+    return AutoencoderKL(**config)
 
 
 def opponents(images: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ class VAETraining(WorldTraining):
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
         self.kl_weight, self.colour_weight, self.edge_weight = kl_weight, colour_weight, edge_weight
-        self.vae = build_vae()
+        self.vae: Any = build_vae()
         self.render = Renderer()
 
     def learned(self) -> nn.Module:

@@ -1,7 +1,6 @@
 """What users type wrong: one line, exit code 2, nothing written."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -75,7 +74,10 @@ def test_unknown_command(capsys):
     assert main([]) == 2
 
 
-@pytest.mark.parametrize("prompt", ["../../etc/passwd", "a/b\\c", "line\nbreak\tand \x07 bell", "<script>alert(1)</script>", "x" * 10_000, "猫 🐈"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["../../etc/passwd", "a/b\\c", "line\nbreak\tand \x07 bell", "<script>alert(1)</script>", "x" * 10_000, "猫 🐈"],
+)
 def test_prompts_of_any_kind(arguments, tmp_path, prompt):
     import json
 
@@ -90,7 +92,19 @@ def test_prompts_of_any_kind(arguments, tmp_path, prompt):
 
 
 def test_flags_reach_their_objects(arguments):
-    cli = build([*arguments, "--model.objective", "MIRA", "--model.objective.beta", "0.5", "--data.seeds", "[0, 1]", "--data.limit", "2"])
+    cli = build(
+        [
+            *arguments,
+            "--model.objective",
+            "MIRA",
+            "--model.objective.beta",
+            "0.5",
+            "--data.seeds",
+            "[0, 1]",
+            "--data.limit",
+            "2",
+        ]
+    )
     assert cli.model.objective.beta == 0.5
     assert [(job.prompt, job.seed) for job in cli.datamodule.jobs] == [
         ("a white cat", 0), ("a fox", 0), ("a white cat", 1), ("a fox", 1),
@@ -106,7 +120,9 @@ def test_print_config_builds_nothing(capsys, arguments, tmp_path):
     with pytest.raises(SystemExit) as stop:
         main(["fit", *arguments, "--print_config"])
     assert stop.value.code == 0
-    assert "class_path: mira_pl.objectives.mira.MIRA" in capsys.readouterr().out.replace("mira_pl.MIRA", "mira_pl.objectives.mira.MIRA")
+    assert "class_path: mira_pl.objectives.mira.MIRA" in capsys.readouterr().out.replace(
+        "mira_pl.MIRA", "mira_pl.objectives.mira.MIRA"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -124,4 +140,4 @@ def test_full_disk(arguments, tmp_path):
         assert main(["fit", *arguments]) == 2
 
     assert in_child(limited) == 0
-    assert [path for path in Path(tmp_path / "run").rglob(".*.tmp")] == []
+    assert not list((tmp_path / "run").rglob(".*.tmp"))

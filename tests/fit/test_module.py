@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mira_pl import Brightness, DNO, MIRA, StableDiffusion, align
+from mira_pl import DNO, MIRA, Brightness, StableDiffusion, align
 from mira_pl.fit.state import BatchState
 from mira_pl.objectives import Objective
 from mira_pl.objectives.base import Loss
@@ -166,7 +166,8 @@ def test_state_holds_tensors_and_primitives(arguments, tmp_path, monkeypatch):
 def test_records_are_json_with_every_field(run_fit, tmp_path):
     lines = (run_fit(tmp_path / "a") / "records.jsonl").read_text().splitlines()
     wanted = {
-        "key", "prompt", "seed", "method", "reward_name", "reward_start", "reward", "drift", "S0", "S", "clip_start", "clip",
+        "key", "prompt", "seed", "method", "reward_name", "reward_start", "reward", "drift", "S0", "S",
+        "clip_start", "clip",
         "noise_norm", "iterations", "seconds", "peak_memory_bytes", "compute", "config_hash", "versions",
     }  # fmt: skip
     for line in lines:

@@ -39,7 +39,16 @@ def test_two_processes(reference, arguments, tmp_path):
 @pytest.mark.slow
 def test_torchrun_with_more_processes_than_batches(reference, arguments, tmp_path):
     out = tmp_path / "four"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4", "--no-python", sys.executable]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "4",
+        "--no-python",
+        sys.executable,
+    ]
     command(arguments, out, "--trainer.devices", "4", "--trainer.strategy", "independent_ddp", launcher=launcher)
     assert same_files(reference, out)
 

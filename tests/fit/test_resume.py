@@ -4,7 +4,6 @@ import os
 import signal
 
 import pytest
-
 from forked import comparable, in_child, same_files
 
 from mira_pl.fit.state import BatchState
@@ -50,7 +49,9 @@ def test_killed_while_results_are_written(reference, run_fit, tmp_path, monkeypa
     run_fit(out)
     assert same_files(reference, out)
     assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
-    traces = [[(r["key"], r["iteration"], r["reward"]) for r in RunFolder(folder).trace()] for folder in (reference, out)]
+    traces = [
+        [(r["key"], r["iteration"], r["reward"]) for r in RunFolder(folder).trace()] for folder in (reference, out)
+    ]
     assert traces[0] == traces[1]
 
 
