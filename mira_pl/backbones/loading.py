@@ -16,6 +16,23 @@ def resolve(model: str) -> str:
     return str(packaged(model)) if model in PACKAGED else model
 
 
+def load_weights(from_pretrained: Callable[..., Any], model: str, subfolder: str, **options: Any) -> Any:
+    """One component that has weights, every one of them from the file.
+
+    Raises:
+        FileNotFoundError: see `load_part`.
+        ValueError: the file is corrupt, or lacks weights of the model, which the libraries would make up at random.
+    """
+    part, report = load_part(from_pretrained, model, subfolder, output_loading_info=True, **options)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"the weights in {Path(resolve(model), subfolder)} lack {len(missing)} tensors, the first is "
+            f"{missing[0]!r}: they are of another model, or incomplete; fetch them again"
+        )
+    return part
+
+
 def load_part(from_pretrained: Callable[..., Any], model: str, subfolder: str, **options: Any) -> Any:
     """One component of a diffusers model folder.
 

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..diffusion import Schedule
 from ..types import Compute, Images, Latents
 from .base import Backbone, Condition
-from .loading import load_part
+from .loading import load_part, load_weights
 
 logger = logging.getLogger(__name__)
 DTypeName = Literal["float32", "bfloat16", "float16", "float64"]
@@ -51,10 +51,10 @@ class StableDiffusion(Backbone):
         self.dtype = getattr(torch, dtype)
         self.device = torch.device("cpu")
         self.tokenizer = load_part(CLIPTokenizer.from_pretrained, model, "tokenizer")
-        self.text = frozen(load_part(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype))
+        self.text = frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype))
         weights = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}  # the quick way needs accelerate
-        self.unet = frozen(load_part(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
-        self.vae = frozen(load_part(AutoencoderKL.from_pretrained, model, "vae", **weights))
+        self.unet = frozen(load_weights(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
+        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
         self.alphas_cumprod = scheduler.alphas_cumprod
         side = self.unet.config.sample_size
         self.latent_shape = (self.unet.config.in_channels, side, side)

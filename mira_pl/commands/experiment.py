@@ -1,4 +1,4 @@
-"""`python -m mira_pl experiment toy-kl`: an experiment of the papers, as a table, a CSV and a figure."""
+"""`python -m mira_pl experiment NAME`: an experiment as a table, CSV files and a figure."""
 
 import argparse
 import io
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..experiments.toy_kl import Drive, TrainedModel, drive, exact_model, figure, summary, train_unet
 from ..runs import write_atomic
+from .measure import hacking, world_quality
 
 
 def main(argv: Sequence[str]) -> None:
@@ -19,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         ValueError: there is no such experiment.
     """
-    experiments = {"toy-kl": toy_kl}
+    experiments = {"toy-kl": toy_kl, "world-quality": world_quality, "hacking": hacking}
     if not argv or argv[0] not in experiments:
         wanted = f"no experiment {argv[0]!r}" if argv else "no experiment named"
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ..judges.truth import TruthJudge
@@ -107,6 +108,19 @@ def detection(frames_of_runs: Any) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def figure(curves_of_runs: Any) -> Figure:
+    """Reward against the share of faithful pictures, one line a method: up and to the right is better."""
+    result = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = result.subplots()
+    for method, part in curves_of_runs.groupby("method", sort=False):
+        axes.plot(part["reward"], part["faithful"], marker="o", label=method)
+    axes.set_xlabel("reward, mean over jobs")
+    axes.set_ylabel("right animal in the right colour, by the judge")
+    axes.set_ylim(0, 1.02)
+    axes.legend()
+    return result
 
 
 def collect(runs: Sequence[Labelled], judge: TruthJudge) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Does the embedded model draw what it is told? Measured by the judge on its own pictures."""
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,16 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..judges.truth import TruthJudge
+from ..metrics import cmmd
 from ..noise import draw
 from ..prompts import ANIMALS, make_jobs
+from ..rewards.clip import ClipTowers
+from ..runs import to_picture
 from ..trajectory import sample
 from ..types import Images, Job
-from ..world.names import COLOURED_OBJECTS, COLOURS, PAIR_ANIMALS, WORN_OBJECTS
+from ..world.names import COLOURED_OBJECTS, COLOURS, NATURAL, PAIR_ANIMALS, SUBJECTS, WORN_OBJECTS
+from ..world.render import Renderer
+from ..world.scenes import generator, named_scenes
 from .statistics import bootstrap
 
 BATCH = 45
@@ -70,9 +76,12 @@ def rate(name: str, right: Float[Tensor, " n"], jobs: Sequence[Job]) -> Rate:
     return Rate(name, len(known), *bootstrap(lambda rows: float(values[rows].mean()), groups))
 
 
-def measure(backbone: Backbone, judge: TruthJudge, seeds: Sequence[int]) -> tuple[list[Rate], Images]:
-    """The three rates that the model card states, and the plain pictures."""
-    plain, coloured, pairs = (make_jobs(p, seeds) for p in (plain_prompts(), coloured_prompts(), pair_prompts()))
+def measure(
+    backbone: Backbone, judge: TruthJudge, seeds: Sequence[int], limit: int | None = None
+) -> tuple[list[Rate], Images]:
+    """The rates that the model card states, and the plain pictures; `limit` keeps the first prompts of each set."""
+    sets = (plain_prompts(), coloured_prompts(), pair_prompts())
+    plain, coloured, pairs = (make_jobs(prompts[:limit], seeds) for prompts in sets)
     images = [paint(backbone, jobs) for jobs in (plain, coloured, pairs)]
     prompts = [[job.prompt for job in jobs] for jobs in (plain, coloured, pairs)]
     rates = [
@@ -82,3 +91,25 @@ def measure(backbone: Backbone, judge: TruthJudge, seeds: Sequence[int]) -> tupl
         rate("both subjects of two", judge.right_subject(images[2], prompts[2]), pairs),
     ]
     return rates, images[0]
+
+
+def contact_sheet(images: Images, columns: int = 15) -> bytes:
+    """A PNG of the pictures, row by row."""
+    rows = -(-len(images) // columns)
+    side = images.shape[-1]
+    sheet = images.new_full((rows * columns, 3, side, side), 1.0)
+    sheet[: len(images)] = images
+    grid = sheet.view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, columns * side)
+    buffer = io.BytesIO()
+    to_picture(grid).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def distance_to_renders(images: Images) -> float:
+    """Unbiased CMMD, by the world's CLIP, between plain pictures of the model and as many renders without a tint."""
+    random = generator(2025, 0)
+    animals = torch.tensor([SUBJECTS.index(animal) for animal in ANIMALS]).repeat(-(-len(images) // len(ANIMALS)))
+    scenes = named_scenes(animals[: len(images)], torch.full((len(images),), NATURAL), random)
+    towers = ClipTowers("emoji")
+    with torch.no_grad():
+        return cmmd(towers.embed_images(images), towers.embed_images(Renderer()(scenes)), unbiased=True)

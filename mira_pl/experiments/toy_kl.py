@@ -214,17 +214,17 @@ def summary(curve: pd.DataFrame) -> pd.DataFrame:
     Columns: Spearman correlation while the mean still rises, Spearman and Pearson over all iterations, and the value at
     the first iteration whose mean is the largest, and at the end.
     """
-    peak = curve["mean"].idxmax()
+    peak = int(curve["mean"].to_numpy().argmax())
     rows = []
     for drift in ("kl", *READINGS, *RIVALS):
         both = pd.DataFrame({"drift": curve[drift], "kl": curve["kl"]})
         rows.append(
             {
                 "drift": drift,
-                "spearman_rising": both[: peak + 1].rank().corr().iloc[0, 1],
+                "spearman_rising": both.head(peak + 1).rank().corr().iloc[0, 1],
                 "spearman": both.rank().corr().iloc[0, 1],
                 "pearson": both.corr().iloc[0, 1],
-                "at_peak": curve[drift][peak],
+                "at_peak": curve[drift].iloc[peak],
                 "at_end": curve[drift].iloc[-1],
             }
         )

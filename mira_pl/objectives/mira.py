@@ -20,7 +20,8 @@ class MIRA(Objective):
     Attributes:
         beta: weight of the drift, at least 0. The drift is summed over steps and averaged over latent dimensions.
         drift: `energy` is the paper's surrogate S_0 - S; `score_difference` compares the predictions of both
-            trajectories; `elbo` is the rise of the frozen model's own denoising loss of the image.
+            trajectories; `elbo` is the frozen model's own denoising loss of the image: its gradient is that of the
+            rise since the start.
         form: reading of the surrogate; `signed` is the letter of eq. 4. Used by `energy` alone.
         score: score of the energy, see `drift.ScoreEnergy`.
         weights: weights sigma_t^2 of the energy, see `drift.ScoreEnergy`.

@@ -1,0 +1,76 @@
+"""Experiments on the emoji world: how well its model draws, and which runs hacked."""
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ..backbones import StableDiffusion
+from ..experiments.hacking import Labelled, collect, curves, detection, figure, outcome_table
+from ..experiments.quality import contact_sheet, distance_to_renders, measure
+from ..judges.truth import TruthJudge
+from ..runs import RunFolder, write_atomic
+
+
+def world_quality(argv: Sequence[str]) -> None:
+    """What the judge finds on pictures that the embedded model draws: the figures of its model card."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mira_pl experiment world-quality", description=world_quality.__doc__
+    )
+    parser.add_argument("--model", default="emoji", help="'emoji' or a folder in diffusers layout")
+    parser.add_argument("--seeds", type=int, default=4, help="pictures a prompt")
+    parser.add_argument("--steps", type=int, default=20, help="DDIM steps")
+    parser.add_argument("--limit", type=int, default=None, help="use the first so many prompts of each set only")
+    parser.add_argument("--out", type=Path, default=Path("runs/world-quality"), help="folder of the results")
+    options = parser.parse_args(list(argv))
+    backbone = StableDiffusion(options.model, steps=options.steps, eta=1.0, guidance=5.0)
+    rates, images = measure(backbone, TruthJudge(), range(options.seeds), options.limit)
+    table = pd.DataFrame([vars(rate) for rate in rates])
+    write_atomic(options.out / "rates.csv", table.to_csv(index=False).encode())
+    write_atomic(options.out / "contact.png", contact_sheet(images))
+    _print("pictures of the embedded model, by the judge", table)
+    print(f"CMMD to as many real renders (CLIP of the world, unbiased): {distance_to_renders(images):.3f}")
+    print(options.out / "contact.png")
+
+
+def hacking(argv: Sequence[str]) -> None:
+    """Reward against truth for finished runs of the emoji world, and the AUROC of every drift measure."""
+    parser = argparse.ArgumentParser(prog="python -m mira_pl experiment hacking", description=hacking.__doc__)
+    parser.add_argument("runs", nargs="+", help="NAME=FOLDER of each run")
+    parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
+    options = parser.parse_args(list(argv))
+    table = collect([_labelled(text) for text in options.runs], TruthJudge())
+    results = {"outcome": outcome_table(table), "curves": curves(table), "detection": detection(table)}
+    for name, result in results.items():
+        write_atomic(options.out / f"{name}.csv", result.to_csv(index=False).encode())
+    buffer = io.BytesIO()
+    figure(results["curves"]).savefig(buffer, format="png", dpi=120)
+    write_atomic(options.out / "figure.png", buffer.getvalue())
+    _print("last frame, mean (95 % interval over prompts)", results["outcome"])
+    _print("hacked or faithful: AUROC", results["detection"])
+    print(options.out)
+
+
+def _labelled(text: str) -> Labelled:
+    name, separator, folder = text.partition("=")
+    if not separator or not (Path(folder) / "records.jsonl").exists():
+        raise ValueError(f"{text!r} is not NAME=FOLDER of a finished run: give for example dno=runs/dark_dno")
+    return Labelled(name, RunFolder(Path(folder)))
+
+
+def _print(title: str, table: pd.DataFrame) -> None:
+    shown = Table(*table.columns, title=title)
+    for row in table.itertuples(index=False):
+        shown.add_row(*(_cell(value) for value in row))
+    Console(width=160).print(shown)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "{:.3f} ({:.3f}..{:.3f})".format(*value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,79 @@
+"""Every command of the README and of docs/world.md runs, at tiny size."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mira_pl.__main__ import main
+from mira_pl.world.trainers import __all__ as trainers
+
+ROOT = Path(__file__).parent.parent
+TINY_FIT = [
+    "--model.iterations",
+    "1",
+    "--model.backbone.init_args.steps",
+    "2",
+    "--data.limit",
+    "1",
+    "--wandb.mode",
+    "disabled",
+]
+
+
+def commands(document: str) -> list[str]:
+    """The `python -m mira_pl` lines of the document's bash blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / document).read_text(), re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line.split("-m mira_pl ", 1)[1] for line in lines if "-m mira_pl " in line]
+
+
+def tiny(command: str, folder: Path) -> list[str]:
+    """The command on one prompt for one iteration, writing below `folder`."""
+    words = [word.replace("runs/", f"{folder}/") for word in shlex.split(command)]
+    if words[0] == "fit":
+        out = [] if "--out" in words else ["--out", str(folder / "unnamed")]
+        processes = ["--trainer.devices", "1", "--trainer.strategy", "auto"] if "--trainer.devices" in words else []
+        return [*words, *TINY_FIT, *out, "--overwrite", "true", *processes]
+    if words[:2] == ["experiment", "toy-kl"]:
+        return [*words, "--quick", "--out", str(folder / "toy")]
+    return words
+
+
+def test_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    found = commands("README.md")
+    assert {command.split()[0] for command in found} == {"fit", "show", "experiment"}
+    for command in found:
+        words = tiny(command, tmp_path)
+        if "--print_config" in words:
+            with pytest.raises(SystemExit) as stop:
+                main(words)
+            assert stop.value.code == 0
+        else:
+            assert main(words) == 0, f"{command}: {capsys.readouterr().err}"
+    assert (tmp_path / "dark.html").stat().st_size > 10_000
+    assert (tmp_path / "emoji" / "contact.png").exists()
+
+
+def test_the_python_example_runs(monkeypatch):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    code = code.replace("StableDiffusion()", "StableDiffusion(steps=2)").replace("iterations=10", "iterations=1")
+    scope: dict = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert scope["result"].images.shape == (1, 3, 64, 64)
+    assert len(scope["result"].trace) == 2
+
+
+def test_every_trainer_is_documented():
+    named = commands("docs/world.md")
+    configs = {path.stem for path in (ROOT / "configs" / "world").glob("*.yaml")}
+    assert {Path(command.split()[-1]).stem for command in named if command.startswith("pretrain")} == configs
+    assert len(configs) == len(trainers)
+
+
+def test_links_lead_somewhere():
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"

@@ -1,0 +1,59 @@
+"""Trainers of the world: a killed training ends with the same weights, in the layout that loads."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file
+
+from mira_pl.commands.pretrain import main
+from mira_pl.world.vae import VAETraining
+
+
+def train(out: Path, trainer: str, steps: int = 4) -> None:
+    main(
+        ["--model", trainer, "--model.out", str(out), "--model.steps", str(steps), "--model.batch_size", "2"]
+        + ["--model.save_every", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+    )
+
+
+def test_killed_training_goes_on(tmp_path, monkeypatch):
+    train(tmp_path / "one" / "model", "VAETraining")
+
+    def killed() -> None:
+        step = VAETraining.training_step
+
+        def dying(self, batch, index):
+            if self.global_step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(self, batch, index)
+
+        VAETraining.training_step = dying
+        train(tmp_path / "two" / "model", "VAETraining")
+
+    child = os.fork()
+    if child == 0:
+        killed()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert not (tmp_path / "two" / "model").exists()
+    train(tmp_path / "two" / "model", "VAETraining")
+    weights = [load_file(tmp_path / name / "model" / "diffusion_pytorch_model.safetensors") for name in ("one", "two")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_exported_vae_loads_with_unit_latents(tmp_path):
+    train(tmp_path / "model", "VAETraining", steps=2)
+    vae = AutoencoderKL.from_pretrained(tmp_path / "model", low_cpu_mem_usage=False)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert vae.encode(images).latent_dist.mean.shape == (2, 8, 16, 16)
+    assert vae.config.scaling_factor > 0
+
+
+@pytest.mark.parametrize("trainer", ["CLIPTraining", "JudgeTraining"])
+def test_other_trainers_export(tmp_path, trainer):
+    train(tmp_path / "model", trainer, steps=2)
+    assert list((tmp_path / "model").glob("*.safetensors"))
