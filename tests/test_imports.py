@@ -13,6 +13,7 @@ LEVELS = (
     ("noise", "diffusion", "prompts"),
     ("drift", "backbones", "rewards"),
     ("trajectory",),
+    ("memory",),
     ("problem",),
     ("objectives", "searches"),
     ("runs",),

@@ -6,6 +6,7 @@ Iteration k of a trace is the image after k updates: 0 is what the frozen model 
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from ..memory import affordable_steps
 from ..noise import draw
 from ..objectives import Objective
 from ..problem import Outcome, Problem
 from ..rewards import Reward
 from ..runs import RunFolder
 from ..trajectory import Engine, EngineName
-from ..types import Compute, Job
+from ..types import Compute, Job, Noise
 from .data import PromptData
 from .finish import Result, finish
 from .monitor import evaluate, means_over_processes, stop_finished
@@ -41,7 +43,7 @@ class NoiseAlignment(L.LightningModule):
         weight_decay: decay of AdamW; 0.01, torch's default, is what the public DNO code runs.
         clip_norm: largest gradient norm of a job; 1 in the public DNO code.
         engine: `full`, `checkpoint` or `walk`, see `mira_pl.trajectory`.
-        store_steps: steps whose activations `checkpoint` and `walk` keep.
+        store_steps: steps whose activations `checkpoint` and `walk` keep; `auto` is what fits into memory.
         keep: return the `last` iterate, as DNO and MIRA do, or the one of `best` reward.
         target_reward: a job that reaches it stops.
         patience: a job whose best reward has not risen for so many iterations stops.
@@ -64,7 +66,7 @@ class NoiseAlignment(L.LightningModule):
         weight_decay: float = 0.01,
         clip_norm: float = 1.0,
         engine: EngineName = "checkpoint",
-        store_steps: int = 0,
+        store_steps: int | Literal["auto"] = 0,
         keep: Keep = "last",
         target_reward: float | None = None,
         patience: int | None = None,
@@ -75,9 +77,7 @@ class NoiseAlignment(L.LightningModule):
     ) -> None:
         super().__init__()
         _check(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
-        _check_not_negative(
-            weight_decay=weight_decay, store_steps=store_steps, elbo_pairs=elbo_pairs, film_frames=film_frames
-        )
+        _check_not_negative(weight_decay=weight_decay, elbo_pairs=elbo_pairs, film_frames=film_frames)
         if not reward.differentiable:
             raise ValueError(
                 f"{type(objective).__name__} needs reward gradients, but {reward.name} has none: "
@@ -85,7 +85,9 @@ class NoiseAlignment(L.LightningModule):
             )
         self.backbone, self.reward, self.objective, self.clip = backbone, reward, objective, clip
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
-        self.engine, self.keep = Engine(engine, store_steps), keep
+        if store_steps != "auto":
+            _check_not_negative(store_steps=store_steps)
+        self.engine, self.store_steps, self.keep = engine, store_steps, keep
         self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
@@ -196,12 +198,20 @@ class NoiseAlignment(L.LightningModule):
             noise = torch.zeros(0, *self.backbone.noise_shape, device=self.device)
         else:
             self.state, optimizer = self._load(index, self.data.batches[index])
-            self.problem = Problem.of(self.backbone, self.reward, self.state.jobs, self.engine)
             noise = self.state.noise
+            self.problem = self._pose(self.state.jobs, noise)
         self.noise.data, self.noise.grad = noise.clone(), None
         self.trainer.strategy.setup_optimizers(self.trainer)
         if optimizer is not None:
             self._optimizer().load_state_dict(optimizer)
+
+    def _pose(self, jobs: list[Job], noise: Noise) -> Problem:
+        problem, stored = Problem.of(self.backbone, self.reward, jobs), self.store_steps
+        if stored == "auto":
+            shared = self.trainer.world_size if self.device.type == "cpu" else 1
+            stored = affordable_steps(self.backbone, problem.condition, noise, shared)
+            self.spent_since_last()  # measuring is no part of the method
+        return replace(problem, engine=Engine(self.engine, stored))
 
     def _load(self, index: int, jobs: list[Job]) -> tuple[BatchState, dict[str, Any] | None]:
         if self.run is not None and self.run.state_path(index).exists():

@@ -15,8 +15,10 @@ from mira_pl.world.vae import VAETraining
 
 def train(out: Path, trainer: str, steps: int = 4) -> None:
     main(
-        ["--model", trainer, "--model.out", str(out), "--model.steps", str(steps), "--model.batch_size", "2"]
-        + ["--model.save_every", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+        (
+            f"--model {trainer} --model.out {out} --model.steps {steps} --model.batch_size 2 --model.save_every 2 "
+            "--trainer.enable_progress_bar false --trainer.accelerator cpu"
+        ).split()
     )
 
 
