@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> None:
         seed_everything_default=0,
         trainer_defaults={
             "max_epochs": 1,
+            "use_distributed_sampler": False,  # every process counts every step
             "gradient_clip_val": 1.0,
             "enable_checkpointing": False,
             "enable_model_summary": False,

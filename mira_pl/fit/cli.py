@@ -120,7 +120,15 @@ def fit(argv: Sequence[str]) -> None:
     method = type(module.objective).__name__
     logger = make_logger(cli.config_init["wandb"], run.path, config, method, module.reward.name)
     connect_loggers(cli.trainer, logger, run)
-    cli.trainer.fit(module, cli.datamodule)
+    try:
+        cli.trainer.fit(module, cli.datamodule)
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "allocate memory" not in str(error):
+            raise
+        raise ValueError(
+            "out of memory: lower data.batch_size or model.store_steps, or take model.backbone.dtype bfloat16; "
+            "the same command then needs --overwrite or another --out"
+        ) from error
     if cli.trainer.is_global_zero:
         print(f"{len(run.records())} of {len(cli.datamodule.jobs)} jobs done: {run.path / 'contact.png'}")
 

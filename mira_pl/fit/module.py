@@ -87,7 +87,8 @@ class NoiseAlignment(L.LightningModule):
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
         if store_steps != "auto":
             _check_not_negative(store_steps=store_steps)
-        self.engine, self.store_steps, self.keep = engine, store_steps, keep
+        self.engine: EngineName = engine
+        self.store_steps, self.keep = store_steps, keep
         self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
@@ -105,9 +106,8 @@ class NoiseAlignment(L.LightningModule):
     def on_fit_start(self) -> None:
         """Move the frozen parts, drop what is finished, and set the number of rounds."""
         self.backbone.to(self.device)
-        self.reward.to(self.device)
-        if self.clip is not None:
-            self.clip.to(self.device)
+        self.reward = self.reward.to(self.device)
+        self.clip = None if self.clip is None else self.clip.to(self.device)
         if self.run is not None:
             self.data.drop_finished({record["key"] for record in self.run.records()})
         self.trainer.strategy.barrier()
@@ -206,11 +206,12 @@ class NoiseAlignment(L.LightningModule):
             self._optimizer().load_state_dict(optimizer)
 
     def _pose(self, jobs: list[Job], noise: Noise) -> Problem:
-        problem, stored = Problem.of(self.backbone, self.reward, jobs), self.store_steps
-        if stored == "auto":
-            shared = self.trainer.world_size if self.device.type == "cpu" else 1
-            stored = affordable_steps(self.backbone, problem.condition, noise, shared)
-            self.spent_since_last()  # measuring is no part of the method
+        problem = Problem.of(self.backbone, self.reward, jobs)
+        if isinstance(self.store_steps, int):
+            return replace(problem, engine=Engine(self.engine, self.store_steps))
+        shared = self.trainer.world_size if self.device.type == "cpu" else 1
+        stored = affordable_steps(self.backbone, problem.condition, noise, shared)
+        self.spent_since_last()  # measuring is no part of the method
         return replace(problem, engine=Engine(self.engine, stored))
 
     def _load(self, index: int, jobs: list[Job]) -> tuple[BatchState, dict[str, Any] | None]:

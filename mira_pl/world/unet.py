@@ -63,7 +63,7 @@ class UNetTraining(WorldTraining):
         vae: Path = Path("pretrain_runs/vae/model"),
         clip: Path = Path("pretrain_runs/clip/model"),
         out: Path = Path("pretrain_runs/unet/model"),
-        steps: int = 2300,
+        steps: int = 2000,
         batch_size: int = 32,
         lr: float = 1e-3,
         seed: int = 3,

@@ -6,6 +6,7 @@ import pytest
 
 from mira_pl.__main__ import main
 from mira_pl.fit.cli import build
+from mira_pl.rewards import Brightness
 
 
 def refused(capsys, *argv: str) -> str:
@@ -66,6 +67,13 @@ def test_another_configuration_in_the_folder(capsys, arguments, tmp_path):
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
     assert main(["fit", *arguments, "--model.lr", "0.5", "--overwrite", "true"]) == 0
     assert (tmp_path / "run" / "records.jsonl").read_bytes() != before
+
+
+def test_out_of_memory_says_what_to_lower(capsys, arguments, monkeypatch):
+    """A real failure of the allocator, in the reward."""
+    monkeypatch.setattr(Brightness, "score", lambda self, images, prompts: images.new_empty(10**15).mean(dim=0))
+    line = refused(capsys, *arguments)
+    assert "out of memory" in line and "data.batch_size" in line
 
 
 def test_unknown_command(capsys):
