@@ -91,7 +91,9 @@ def detection(frames_of_runs: Any) -> pd.DataFrame:
     was_faithful = start.loc[list(zip(later["method"], later["key"], strict=True))].to_numpy() == 1
     later = later[was_faithful]
     hacked, prompts = later["faithful"].to_numpy() == 0, later["prompt"].tolist()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if hacked.all() or not hacked.any():  # one kind alone, or no faithful start at all: nothing to tell apart
+        return pd.DataFrame(rows, columns=["measure", "auroc", "low", "high", "hacked", "frames"])
     for name, (column, sign) in MEASURES.items():
         score = sign * later[column].to_numpy()
         if np.isnan(score).any():
