@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..backbones.analytic import sd_scheduler
 from .render import Renderer
 from .scenes import generator, sample_scenes
 from .tokens import MAX_TOKENS
@@ -32,18 +33,6 @@ def build_unet() -> UNet2DConditionModel:
         norm_num_groups=16,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    )
-
-
-def build_scheduler() -> DDIMScheduler:
-    """The schedule of Stable Diffusion 1.5."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
     )
 
 
@@ -83,7 +72,7 @@ class UNetTraining(WorldTraining):
             "text": CLIPTextModel.from_pretrained(clip, dtype=torch.float32).eval().requires_grad_(False),
         }
         self.tokenizer = CLIPTokenizer.from_pretrained(clip)
-        self.alphas_cumprod = build_scheduler().alphas_cumprod
+        self.alphas_cumprod = sd_scheduler().alphas_cumprod
 
     def learned(self) -> nn.Module:
         return self.unet
@@ -120,7 +109,7 @@ class UNetTraining(WorldTraining):
             "text_encoder": self.frozen["text"].half(),
             "tokenizer": self.tokenizer,
             "unet": self.ema.module.half(),
-            "scheduler": build_scheduler(),
+            "scheduler": sd_scheduler(),
             "safety_checker": None,
             "feature_extractor": None,
         }
