@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
+from ..rewards.preprocess import OPENAI_MEAN, OPENAI_STD
 from .render import Renderer
 from .scenes import TEMPLATE, generator, sample_scenes
 from .tokens import MAX_TOKENS, build_tokenizer
 from .training import WorldTraining
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 WIDTH = 192
 PROJECTION = 128
 
