@@ -33,9 +33,13 @@ def generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def sample_scenes(count: int, random: torch.Generator, single: float = 0.7) -> Scenes:
-    """Draw `count` scenes: a share `single` of one animal, the rest half animal pairs and half animal-object pairs."""
-    subject, colour = _sample_subjects(count, random, single)
+def sample_scenes(count: int, random: torch.Generator, single: float = 0.7, palette: int = len(COLOURS)) -> Scenes:
+    """Draw `count` scenes: a share `single` of one animal, the rest half animal pairs and half animal-object pairs.
+
+    Args:
+        palette: how many of the colours these scenes share; few make animals of one colour meet in a batch.
+    """
+    subject, colour = _sample_subjects(count, random, single, palette)
     pair = subject[:, 1] != NOTHING
     uniform = lambda *shape: torch.rand(*shape, generator=random)  # noqa: E731
 
@@ -73,7 +77,7 @@ def named_scenes(subject: Tensor, colour: Tensor, random: torch.Generator) -> Sc
     return Scenes(subject=subjects, colour=colours, sky=sky, ground=ground, horizon=horizon, captions=captions, **kept)
 
 
-def _sample_subjects(count: int, random: torch.Generator, single: float) -> tuple[Tensor, Tensor]:
+def _sample_subjects(count: int, random: torch.Generator, single: float, palette: int) -> tuple[Tensor, Tensor]:
     def pick(high: int) -> Tensor:
         return torch.randint(high, (count,), generator=random)
 
@@ -91,7 +95,8 @@ def _sample_subjects(count: int, random: torch.Generator, single: float) -> tupl
     right = torch.where(is_animals, torch.where(partner == left, (left + 1) % len(ANIMALS), partner), thing)
     right = torch.where(is_single, NOTHING, right)
 
-    tint, tinted = pick(len(COLOURS)), torch.rand(count, generator=random) < 0.6
+    shared = torch.arange(len(COLOURS)) if palette == len(COLOURS) else torch.randperm(len(COLOURS), generator=random)
+    tint, tinted = shared[pick(palette)], torch.rand(count, generator=random) < 0.6
     left_colour = torch.where(is_single & tinted, tint, NATURAL)
     coloured = (right >= len(ANIMALS)) & (right < len(ANIMALS) + len(COLOURED_OBJECTS))
     right_colour = torch.where(coloured, tint, NATURAL)

@@ -49,6 +49,13 @@ def test_scenes_depend_on_seed_and_step_alone(seed):
     assert sample_scenes(8, generator(seed, 4)).captions != one.captions
 
 
+@given(seed=seeds, palette=st.integers(1, len(COLOURS) - 1))
+@settings(max_examples=20, deadline=None)
+def test_palette_bounds_the_colours_of_a_batch(seed, palette):
+    colours = sample_scenes(200, generator(seed, 0), palette=palette).colour.unique().tolist()
+    assert len(set(colours) - {NATURAL}) == palette
+
+
 def test_shares_of_single_animals_pairs_and_objects():
     scenes = sample_scenes(4000, generator(0, 0))
     second = scenes.subject[:, 1]
