@@ -98,8 +98,20 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
-        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")) or {}
+        """The resolved configuration.
+
+        Raises:
+            ValueError: the file is no YAML mapping.
+        """
+        file = self.path / "config.yaml"
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{file} is no YAML ({reason}): restore it, or take another folder with --out") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{file} holds no configuration: restore it, or take another folder with --out")
+        return content
 
     def records(self) -> list[dict[str, Any]]:
         """One mapping a finished job."""

@@ -111,6 +111,13 @@ def test_the_hash_looks_at_what_decides_the_results() -> None:
     assert len(config_hash({})) == 12
 
 
+@pytest.mark.parametrize("content", ["model: [1", "", "just text"])
+def test_a_broken_configuration_is_named(run: RunFolder, content: str) -> None:
+    (run.path / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.yaml .*take another folder with --out"):
+        run.prepare({"a": 1})
+
+
 def test_the_same_configuration_goes_on(run: RunFolder) -> None:
     run.add([record("a")], [], ["a"])
     run.prepare(CONFIG | {"trainer": {"devices": 2}})
