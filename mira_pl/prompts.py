@@ -1,49 +1,65 @@
-"""Prompt sets by name, and prompts turned into jobs."""
+"""Prompts by name, from files and from lists, and prompts turned into jobs."""
 
 import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
+from .prompt_sets import SETS, from_file
 from .types import Job
 
-# The 45 Simple Animals of DDPO (MIRA, appendix A.7).
-ANIMALS = [
-    "cat", "dog", "horse", "monkey", "rabbit", "zebra", "spider", "bird", "sheep", "deer", "cow", "goat",
-    "lion", "tiger", "bear", "raccoon", "fox", "wolf", "lizard", "beetle", "ant", "butterfly", "fish", "shark",
-    "whale", "dolphin", "squirrel", "mouse", "rat", "snake", "turtle", "frog", "chicken", "duck", "goose",
-    "bee", "pig", "turkey", "fly", "llama", "camel", "bat", "gorilla", "hedgehog", "kangaroo",
-]  # fmt: skip
-TEMPLATE = "generate an image of a {}"  # MIRA, section 5
-
-SETS: dict[str, list[str]] = {
-    "animals": ANIMALS,
-    "black_animals": [f"black {animal}" for animal in ANIMALS],
-    "white_animals": [f"white {animal}" for animal in ANIMALS],
-}
+FILES = (".txt", ".csv", ".jsonl")
 
 
-def expand(prompts: str | Sequence[str], template: str | None) -> list[str]:
-    """Full prompts of a set's name, or of a list. Sets get the paper's template, lists stay as they are, by default.
+def expand(
+    prompts: str | Sequence[str], template: str | None, articles: Literal["original", "fixed"] = "original"
+) -> list[str]:
+    """Full prompts of a set's name, of a file, or of a list.
+
+    Sets get the paper's template, files and lists stay as they are, by default.
+
+    Args:
+        prompts: a name of `prompt_sets.SETS`, the path of a .txt, .csv or .jsonl file, or prompts.
+        template: text with {} for the prompt; None is the default.
+        articles: `original` keeps the sets' own "a ant" and "a glasses", `fixed` mends them.
 
     Raises:
         ValueError: unknown set, nothing in the list, an empty prompt, or a template without {}.
+        FileNotFoundError: there is no such file, or the set cannot be fetched.
     """
-    if isinstance(prompts, str):
-        if prompts not in SETS:
-            raise ValueError(
-                f"no prompt set is called {prompts[:60]!r}; there are {', '.join(SETS)}, or give a list of prompts"
-            )
-        items, template = SETS[prompts], template or TEMPLATE
-    else:
-        items, template = list(prompts), template or "{}"
+    items, default = _items(prompts)
+    template = default if template is None else template
     if not items:
         raise ValueError("the list of prompts is empty: give at least one prompt, or the name of a set")
     if any(not item.strip() for item in items):
         raise ValueError("a prompt is empty: remove it from the list")
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no {{}} to put the prompt in")
-    return [template.replace("{}", item) for item in items]
+    full = [template.replace("{}", item) for item in items]
+    return full if articles == "original" else [with_right_articles(prompt) for prompt in full]
+
+
+def _items(prompts: str | Sequence[str]) -> tuple[list[str], str]:
+    """The prompts and the template they stand in by default."""
+    if not isinstance(prompts, str):
+        return list(prompts), "{}"
+    if prompts in SETS:
+        return list(SETS[prompts].load()), SETS[prompts].template
+    if prompts.endswith(FILES):
+        if not Path(prompts).is_file():
+            raise FileNotFoundError(f"there is no file of prompts {prompts}")
+        return from_file(Path(prompts)), "{}"
+    raise ValueError(
+        f"no prompt set is called {prompts[:60]!r}; there are {', '.join(SETS)}, "
+        f"or give a list of prompts, or a file ({', '.join(FILES)})"
+    )
+
+
+def with_right_articles(prompt: str) -> str:
+    """ "an" before a vowel, none before glasses."""
+    return re.sub(r"\ba (?=[aeiou])", "an ", re.sub(r"\ba (?=glasses\b)", "", prompt))
 
 
 def make_jobs(prompts: Sequence[str], seeds: Sequence[int]) -> list[Job]:

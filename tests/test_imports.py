@@ -1,4 +1,4 @@
-"""Imports point one way: a file may import from its own level or from a level to its left (design.md, section 2)."""
+"""Imports point one way: a file may import from its own level or from a level to its left."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ import mira_pl
 ROOT = Path(mira_pl.__file__).parent
 LEVELS = (
     ("types", "assets"),
-    ("noise", "diffusion", "prompts"),
+    ("noise", "diffusion", "schedules", "prompt_sets", "prompts"),
     ("drift", "backbones", "rewards"),
     ("trajectory",),
     ("memory",),

@@ -1,12 +1,15 @@
 """Prompt sets are the paper's, keys are file names, errors are one line."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mira_pl.prompts import ANIMALS, SETS, TEMPLATE, expand, job_key, make_jobs
+from mira_pl.judges import parse
+from mira_pl.prompt_sets import ANIMALS, ONE, SETS
+from mira_pl.prompts import FILES, expand, job_key, make_jobs
 from mira_pl.world.names import SIMPLE_ANIMALS
 
 anything = st.text(st.characters(exclude_categories=()))  # control characters, separators, lone surrogates, emoji
@@ -19,11 +22,87 @@ def test_the_animals_are_the_45_of_the_world_in_their_order() -> None:
 
 
 def test_sets_are_full_prompts_in_the_words_of_the_paper() -> None:
-    assert TEMPLATE == "generate an image of a {}"
+    assert ONE == "generate an image of a {}"
     assert expand("animals", None)[:2] == ["generate an image of a cat", "generate an image of a dog"]
     assert expand("black_animals", None)[0] == "generate an image of a black cat"
     assert expand("white_animals", "a {}, drawn")[-1] == "a white kangaroo, drawn"
-    assert all(len(expand(name, None)) == 45 for name in SETS)
+    assert all(len(expand(name, None)) == 45 for name in ("animals", "black_animals", "white_animals"))
+
+
+def test_pair_sets_are_those_of_attend_and_excite() -> None:
+    pairs, objects = expand("animal_pairs", None), expand("animals_with_objects", None)
+    assert (len(set(pairs)), len(set(objects))) == (66, 144)
+    assert pairs[0] == "generate an image of a cat and a dog" and pairs[-1].endswith("a rabbit and a mouse")
+    assert sum(" with a " in prompt for prompt in objects) == 36
+    for known in ("a cat and a red apple", "a mouse and a blue clock", "a lion with a glasses"):
+        assert f"generate an image of {known}" in objects  # "sic" in the original
+
+
+def test_the_pair_sets_are_drawn_in_the_world() -> None:
+    """Every noun and colour of both sets exists there, so the judge can read the prompts."""
+    prompts = [*expand("animal_pairs", "{}"), *expand("animals_with_objects", "{}")]
+    assert all(len(parse(prompt)) == 2 for prompt in prompts)
+
+
+def test_articles_are_mended_where_that_is_asked_for() -> None:
+    assert "generate an image of a ant" in expand("animals", None)
+    assert "generate an image of an ant" in expand("animals", None, "fixed")
+    assert expand(["a bird and a orange apple"], None, "fixed") == ["a bird and an orange apple"]
+    assert expand(["a cat with a glasses"], None, "fixed") == ["a cat with glasses"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a cat\r\n\n  a dog \n"),
+        ("a.csv", 'number,prompt\n1,a cat\n2,"a dog"\n'),
+        ("a.jsonl", '{"prompt": "a cat"}\n\n{"prompt": "a dog", "seed": 1}\n'),
+    ],
+)
+def test_prompts_from_a_file(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, newline="")
+    assert expand(str(tmp_path / name), None) == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text\na cat\n", "a row without a prompt"),
+        ("a.jsonl", '{"prompt": "a cat"}\n["a dog"]\n', "a row without a prompt"),
+        ("a.jsonl", "a cat\n", "no file of JSON lines"),
+        ("a.txt", " \n", "the list of prompts is empty"),
+    ],
+)
+def test_a_file_that_is_none_of_prompts(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        expand(str(tmp_path / name), None)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file of prompts nowhere\.txt"):
+        expand("nowhere.txt", None)
+
+
+@pytest.mark.parametrize("name", ["hpdv2/anime", "compbench/color"])
+def test_a_set_that_cannot_be_fetched_says_so(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("mira_pl.prompt_sets.hf_hub_download", offline)
+    monkeypatch.setattr("mira_pl.prompt_sets.urllib.request.urlopen", offline)
+    monkeypatch.setattr("mira_pl.prompt_sets.HF_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"{name}.*give a file of prompts") as caught:
+        expand(name, None)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_fetched_prompts_are_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mira_pl").mkdir()
+    (tmp_path / "mira_pl" / "compbench_color_val.txt").write_text("a red cat\r\na blue dog\r\n", newline="")
+    monkeypatch.setattr("mira_pl.prompt_sets.HF_HOME", str(tmp_path))
+    assert expand("compbench/color", None) == ["a red cat", "a blue dog"]
 
 
 def test_lists_stay_as_they_are() -> None:
@@ -68,7 +147,7 @@ def test_a_key_can_be_read() -> None:
 
 
 @settings(deadline=None)
-@given(anything.filter(lambda name: name not in SETS))
+@given(anything.filter(lambda name: name not in SETS and not name.endswith(FILES)))
 @example("animal\ns")
 @example("a cat")
 def test_an_unknown_set_is_one_line_that_names_those_there_are(name: str) -> None:
@@ -82,6 +161,7 @@ def test_an_unknown_set_is_one_line_that_names_those_there_are(name: str) -> Non
     [
         ([], None, "the list of prompts is empty"),
         (["a", " \n"], None, "a prompt is empty"),
+        (["a"], "", "has no {} to put the prompt in"),
         (["a"], "of\nnothing", "has no {} to put the prompt in"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ..experiments.page import Picture, ShownRun, page
-from ..prompts import expand, make_jobs
+from ..fit import PromptData
 from ..runs import RunFolder, write_atomic
 
 LARGEST = {"base": 512, "": 512, "film": 1536}  # longer side of every kind of picture on the page
@@ -79,4 +79,7 @@ def planned_jobs(config: Mapping[str, Any]) -> int | None:
     data = config.get("data") or {}
     if not data.get("prompts") or not data.get("seeds"):
         return None
-    return len(make_jobs(expand(data["prompts"], data.get("template"))[: data.get("limit")], data["seeds"]))
+    try:
+        return len(PromptData(**data).jobs)
+    except FileNotFoundError:  # a file of prompts that has gone since
+        return None

@@ -12,8 +12,9 @@ from ..backbones import Backbone
 from ..judges.truth import TruthJudge
 from ..metrics import cmmd
 from ..noise import draw
-from ..prompts import ANIMALS, make_jobs
-from ..rewards.clip import ClipTowers
+from ..prompt_sets import ANIMALS
+from ..prompts import make_jobs
+from ..rewards.towers import ClipTowers
 from ..runs import to_picture
 from ..trajectory import sample
 from ..types import Images, Job
@@ -110,6 +111,6 @@ def distance_to_renders(images: Images) -> float:
     random = generator(2025, 0)
     animals = torch.tensor([SUBJECTS.index(animal) for animal in ANIMALS]).repeat(-(-len(images) // len(ANIMALS)))
     scenes = named_scenes(animals[: len(images)], torch.full((len(images),), NATURAL), random)
-    towers = ClipTowers("emoji")
+    towers = ClipTowers.load("emoji")
     with torch.no_grad():
         return cmmd(towers.embed_images(images), towers.embed_images(Renderer()(scenes)), unbiased=True)

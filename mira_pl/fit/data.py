@@ -1,6 +1,7 @@
 """Which jobs a process works on: whole batches, shared out by rank, round by round."""
 
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -15,9 +16,11 @@ class PromptData(L.LightningDataModule):
     on which jobs were finished before. Batch j of those left goes to rank j % world in round j // world.
 
     Args:
-        prompts: the name of a set (see `mira_pl.prompts.SETS`) or a list of prompts.
-        template: text with {} for the prompt; None is the paper's for sets and none for lists.
-        limit: use the first so many prompts only.
+        prompts: the name of a set (see `mira_pl.prompt_sets.SETS`), a .txt, .csv or .jsonl file, or a list of prompts.
+        template: text with {} for the prompt; None is the paper's for sets and none for files and lists.
+        articles: `original` keeps the sets' own "a ant", `fixed` makes it "an ant".
+        start: leave out the first so many prompts.
+        limit: use the first so many of the others only.
         seeds: every prompt is solved under every seed.
         batch_size: jobs solved together by one process.
     """
@@ -26,6 +29,8 @@ class PromptData(L.LightningDataModule):
         self,
         prompts: str | list[str] = "animals",
         template: str | None = None,
+        articles: Literal["original", "fixed"] = "original",
+        start: int = 0,
         limit: int | None = None,
         seeds: Sequence[int] = (0,),
         batch_size: int = 4,
@@ -35,7 +40,12 @@ class PromptData(L.LightningDataModule):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}; null takes every prompt")
-        self.jobs = make_jobs(expand(prompts, template)[:limit], list(seeds))
+        if start < 0:
+            raise ValueError(f"start must be at least 0, got {start}")
+        chosen = expand(prompts, template, articles)[start:][:limit]
+        if not chosen:
+            raise ValueError(f"start {start} leaves no prompt: the set is shorter")
+        self.jobs = make_jobs(chosen, list(seeds))
         self.batches = [self.jobs[i : i + batch_size] for i in range(0, len(self.jobs), batch_size)]
         self.left = list(range(len(self.batches)))
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..rewards.clip import AestheticHead, ClipTowers
+from ..rewards.clip import AestheticHead
+from ..rewards.towers import ClipTowers
 from ..types import Images, PerJob
 from .clip import soften
 from .render import Renderer, background
@@ -94,7 +95,7 @@ class AestheticTraining(WorldTraining):
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
         self.pictures = pictures
-        self.towers = ClipTowers(str(clip))  # a plain object: checkpoints hold only what is learned
+        self.towers = ClipTowers.load(str(clip))  # a plain object: checkpoints hold only what is learned
         self.head = AestheticHead(self.towers.width)
         self.head.state_dict()["layers.7.bias"].fill_(5.5)  # the middle of the scale
 

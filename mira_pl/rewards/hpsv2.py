@@ -1,0 +1,166 @@
+"""HPSv2: a CLIP ViT-H/14 tuned on people's choices, distributed in open_clip's layout (Wu et al. 2023)."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel
+from typing_extensions import Self
+
+from ..types import Images, PerJob
+from .base import Reward
+from .files import find, first_line, load_state_dict
+from .towers import ClipTowers, load_tokenizer
+
+REPOSITORY = "xswu/HPSv2"
+FILES = {"2.0": "HPS_v2_compressed.pt", "2.1": "HPS_v2.1_compressed.pt"}
+TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+VIT_H_14: dict[str, Any] = {
+    "embed_dim": 1024,
+    "vision_cfg": {"image_size": 224, "layers": 32, "width": 1280, "head_width": 80, "patch_size": 14},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 1024, "heads": 16, "layers": 24},
+}
+"""open_clip's own configuration of ViT-H-14, which the checkpoint does not carry."""
+
+WHOLE = {
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "text_projection": "text_projection.weight",
+    "logit_scale": "logit_scale",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.proj": "visual_projection.weight",
+}
+MODULES = {
+    "token_embedding": "text_model.embeddings.token_embedding",
+    "ln_final": "text_model.final_layer_norm",
+    "visual.conv1": "vision_model.embeddings.patch_embedding",
+    "visual.ln_pre": "vision_model.pre_layrnorm",  # transformers' own spelling
+    "visual.ln_post": "vision_model.post_layernorm",
+}
+IN_BLOCK = {
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)")
+
+
+class HPSv2(Reward):
+    """Cosine of image and prompt, without CLIP's scale: about 0.2 to 0.35. Versions 2.0 and 2.1 share no scale.
+
+    Args:
+        model: hub id or local folder with the checkpoint, or the checkpoint itself (.pt, .safetensors). A folder may
+            hold open_clip's `open_clip_config.json`; without it the model is ViT-H-14.
+        version: which checkpoint of the folder. The paper's base value of 0.278 is that of 2.0; ReNO took 2.1.
+        tokenizer: hub id or local folder.
+    """
+
+    differentiable: ClassVar[bool] = True
+
+    def __init__(
+        self, model: str = REPOSITORY, version: Literal["2.0", "2.1"] = "2.0", tokenizer: str = TOKENIZER
+    ) -> None:
+        file = find(model, FILES[version])
+        clip = load_open_clip(file, architecture_beside(file))
+        self.clip = ClipTowers(clip, load_tokenizer(tokenizer, clip), square="pad")
+
+    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
+        """In [-1, 1]; prompts longer than the text tower are truncated."""
+        return (self.clip.embed_images(images) * self.clip.embed_texts(prompts)).sum(dim=-1)
+
+    def to(self, device: torch.device) -> Self:
+        """Moves the CLIP in place."""
+        self.clip.to(device)
+        return self
+
+
+def architecture_beside(file: Path) -> dict[str, Any]:
+    """open_clip's `model_cfg` next to a checkpoint, or ViT-H-14."""
+    described = file.parent / "open_clip_config.json"
+    return json.loads(described.read_text())["model_cfg"] if described.is_file() else VIT_H_14
+
+
+def clip_config(architecture: Mapping[str, Any]) -> CLIPConfig:
+    """transformers' configuration of an open_clip `model_cfg`, with plain GELU as ViT-H-14 has it."""
+    text, vision, width = architecture["text_cfg"], architecture["vision_cfg"], architecture["embed_dim"]
+    shared = {"projection_dim": width, "hidden_act": "gelu"}
+    return CLIPConfig(
+        text_config=shared
+        | {
+            "hidden_size": text["width"],
+            "intermediate_size": 4 * text["width"],
+            "num_hidden_layers": text["layers"],
+            "num_attention_heads": text["heads"],
+            "vocab_size": text["vocab_size"],
+            "max_position_embeddings": text["context_length"],
+            "eos_token_id": text["vocab_size"] - 1,  # the end of text is the last word of open_clip's vocabulary
+        },
+        vision_config=shared
+        | {
+            "hidden_size": vision["width"],
+            "intermediate_size": 4 * vision["width"],
+            "num_hidden_layers": vision["layers"],
+            "num_attention_heads": vision["width"] // vision.get("head_width", 64),
+            "image_size": vision["image_size"],
+            "patch_size": vision["patch_size"],
+        },
+        projection_dim=width,
+    )
+
+
+def load_open_clip(file: Path, architecture: Mapping[str, Any]) -> CLIPModel:
+    """The frozen fp32 CLIPModel with the weights of a checkpoint in open_clip's layout.
+
+    Raises:
+        ValueError: the file cannot be read, or holds another architecture.
+    """
+    weights = load_state_dict(file)
+    with torch.device("meta"):
+        clip = CLIPModel(clip_config(architecture))
+    try:
+        clip.load_state_dict(from_open_clip(weights), assign=True)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"{file} is no open_clip checkpoint of this architecture: {first_line(error)}") from error
+    _make_positions(clip)
+    return clip.float().eval().requires_grad_(False)
+
+
+def from_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names and shapes of transformers' CLIPModel for a state dict in open_clip's layout."""
+    mapped: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        if key.endswith("attn_mask"):  # a buffer of older checkpoints
+            continue
+        if key in WHOLE:
+            transposed = key in ("text_projection", "visual.proj")
+            mapped[WHOLE[key]] = value.T.contiguous() if transposed else value
+        elif block := BLOCK.fullmatch(key):
+            mapped |= _block(block, value)
+        else:
+            module, _, kind = key.rpartition(".")
+            mapped[f"{MODULES[module]}.{kind}"] = value
+    return mapped
+
+
+def _block(match: re.Match[str], value: Tensor) -> dict[str, Tensor]:
+    visual, layer, part, kind = match.groups()
+    stem = f"{'vision' if visual else 'text'}_model.encoder.layers.{layer}"
+    if part == "attn.in_proj":
+        names = ("q_proj", "k_proj", "v_proj")
+        return {f"{stem}.self_attn.{n}.{kind}": v for n, v in zip(names, value.chunk(3), strict=True)}
+    return {f"{stem}.{IN_BLOCK[part]}.{kind}": value}
+
+
+def _make_positions(clip: CLIPModel) -> None:
+    """Position indices are no weights: a model that was built on the meta device has none yet."""
+    towers: Any = clip.text_model, clip.vision_model
+    for tower in towers:
+        count = tower.embeddings.position_embedding.num_embeddings
+        tower.embeddings.position_ids = torch.arange(count).expand(1, -1)

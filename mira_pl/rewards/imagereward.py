@@ -1,0 +1,149 @@
+"""ImageReward v1.0: BLIP's image-grounded text encoder with a head that rates the match (Xu et al. 2023)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
+from typing_extensions import Self
+
+from ..types import Images, PerJob
+from .base import Reward
+from .clip import AestheticHead
+from .files import find, first_line, load_state_dict
+from .preprocess import clip_pixels
+
+REPOSITORY = "THUDM/ImageReward"
+FILE = "ImageReward.pt"
+TOKENIZER = "bert-base-uncased"
+LONGEST = 35
+MEAN, STD = 0.16717362830052426, 1.0333394966054072
+"""Of the raw scores of the authors' training set: published scores are standardised."""
+
+VISION = BlipVisionConfig(
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    image_size=224,
+    patch_size=16,
+    layer_norm_eps=1e-6,  # the original's; transformers' default is 1e-5
+    hidden_act="gelu",
+)
+TEXT = BlipTextConfig(
+    vocab_size=30524,
+    hidden_size=768,
+    encoder_hidden_size=1024,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    max_position_embeddings=512,
+    layer_norm_eps=1e-12,
+    hidden_act="gelu",
+    is_decoder=True,  # which in BLIP adds cross-attention to the image
+)
+
+IN_VISION = (
+    (r"cls_token", "embeddings.class_embedding"),
+    (r"pos_embed", "embeddings.position_embedding"),
+    (r"patch_embed\.proj\.", "embeddings.patch_embedding."),
+    (r"blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
+    (r"blocks\.(\d+)\.attn\.qkv\.", r"encoder.layers.\1.self_attn.qkv."),
+    (r"blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
+    (r"blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
+    (r"norm\.", "post_layernorm."),
+)
+
+
+class Scorer(nn.Module):
+    """The three parts of the checkpoint that the score needs.
+
+    Args:
+        vision: configuration of the image tower.
+        text: configuration of the text encoder.
+    """
+
+    def __init__(self, vision: BlipVisionConfig, text: BlipTextConfig) -> None:
+        super().__init__()
+        self.vision = BlipVisionModel(vision)
+        self.text = BlipTextModel(text, add_pooling_layer=False)
+        self.head = AestheticHead(text.hidden_size)
+
+    def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> PerJob:
+        """The standardised score."""
+        seen = self.vision(pixel_values=pixels).last_hidden_state
+        read = self.text(
+            input_ids=tokens,
+            attention_mask=mask,
+            encoder_hidden_states=seen,
+            encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device),
+        ).last_hidden_state
+        return (self.head(read[:, 0]) - MEAN) / STD
+
+
+class ImageReward(Reward):
+    """How well a picture fits its prompt and pleases, standardised: about -2 to 2.
+
+    Args:
+        model: hub id or local folder with ImageReward.pt, or the file itself.
+        tokenizer: hub id or local folder of BERT's tokenizer.
+    """
+
+    differentiable: ClassVar[bool] = True
+
+    def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
+        self.scorer = load_scorer(find(model, FILE), VISION, TEXT)
+        self.tokenizer = BertTokenizer.from_pretrained(tokenizer)
+        self.side = cast(int, VISION.image_size)
+
+    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
+        """Prompts are cut after 35 tokens, as in the original."""
+        encoded = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=LONGEST, return_tensors="pt"
+        )
+        tokens, mask = (encoded[name].to(images.device) for name in ("input_ids", "attention_mask"))
+        return self.scorer(clip_pixels(images, self.side), tokens, mask)
+
+    def to(self, device: torch.device) -> Self:
+        """Moves the model in place."""
+        self.scorer.to(device)
+        return self
+
+
+def load_scorer(file: Path, vision: BlipVisionConfig, text: BlipTextConfig) -> Scorer:
+    """The frozen fp32 scorer with the weights of a checkpoint in the original layout.
+
+    Raises:
+        ValueError: the file cannot be read, or holds another architecture.
+    """
+    weights = from_original(load_state_dict(file))
+    scorer = Scorer(vision, text)
+    try:
+        scorer.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{file} is no ImageReward checkpoint: {first_line(error)}") from error
+    return scorer.eval().requires_grad_(False)
+
+
+def from_original(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names of `Scorer` for the original's; BLIP's two projections and BERT's position indices are not needed."""
+    mapped: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        if key.startswith("blip.visual_encoder."):
+            mapped["vision." + _in_vision(key.removeprefix("blip.visual_encoder."))] = value
+        elif key.startswith("blip.text_encoder.") and not key.endswith("position_ids"):
+            mapped["text." + key.removeprefix("blip.text_encoder.")] = value
+        elif key.startswith("mlp.layers."):
+            mapped["head." + key.removeprefix("mlp.")] = value
+    return mapped
+
+
+def _in_vision(key: str) -> str:
+    for pattern, replacement in IN_VISION:
+        renamed, count = re.subn(f"^{pattern}", replacement, key)
+        if count:
+            return renamed
+    return key

@@ -1,0 +1,38 @@
+"""PickScore: a CLIP ViT-H/14 tuned on the choices of Pick-a-Pic's users (Kirstain et al. 2023)."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from typing_extensions import Self
+
+from ..types import Images, PerJob
+from .base import Reward
+from .towers import ClipTowers
+
+REPOSITORY = "yuvalkirstain/PickScore_v1"
+TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+
+class PickScore(Reward):
+    """The cosine of image and prompt times the model's own scale (about 100): typically 20 to 22, not normalised.
+
+    Args:
+        model: a hub id, or a local folder with a CLIPModel.
+        tokenizer: hub id or local folder of the CLIPTokenizer.
+    """
+
+    differentiable: ClassVar[bool] = True
+
+    def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
+        self.clip = ClipTowers.load(model, tokenizer)
+
+    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
+        """Unbounded in the scale; prompts longer than the text tower are truncated."""
+        cosine = (self.clip.embed_images(images) * self.clip.embed_texts(prompts)).sum(dim=-1)
+        return self.clip.model.logit_scale.exp() * cosine
+
+    def to(self, device: torch.device) -> Self:
+        """Moves the CLIP in place."""
+        self.clip.to(device)
+        return self

@@ -1,0 +1,87 @@
+"""BLIP-VQA against its definition, on a small model of the real class with the real vocabulary size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import BertTokenizer, BlipConfig, BlipForQuestionAnswering
+
+from mira_pl.rewards import BLIPVQA
+from mira_pl.rewards.blip_vqa import phrases, squashed
+
+PROMPTS = ["a green bench and a blue bowl", "a cat", "", "a red fox with a bow"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("blip")
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = tower | {"vocab_size": 30524, "encoder_hidden_size": 32, "is_decoder": True, "max_position_embeddings": 64}
+    config = BlipConfig(text_config=text, vision_config=tower | {"image_size": 32, "patch_size": 16})
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = BlipForQuestionAnswering(config)
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(folder)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "green", "bench", "blue", "bowl", "cat", "?", "bow"]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def probability(reward: BLIPVQA, image: Tensor, question: str) -> float:
+    """P(yes) / (P(yes) + P(no)) of one question about one image, from the whole distribution of the first word."""
+    seen = reward.blip.vision_model(pixel_values=squashed(image, 32)).last_hidden_state
+    tokens = reward.tokenizer([question], return_tensors="pt").input_ids
+    tokens[0, 0] = 30523
+    read = reward.blip.text_encoder(input_ids=tokens, encoder_hidden_states=seen).last_hidden_state
+    first = reward.blip.text_decoder(input_ids=torch.tensor([[30522]]), encoder_hidden_states=read).logits[0, 0]
+    chance = first.double().softmax(dim=0)
+    return float(chance[2748] / (chance[2748] + chance[2053]))
+
+
+def test_score_is_the_product_over_noun_phrases(folder: Path, images: Tensor) -> None:
+    reward = BLIPVQA(str(folder))
+    both = probability(reward, images[:1], "a green bench?") * probability(reward, images[:1], "a blue bowl?")
+    expected = torch.tensor([both, probability(reward, images[1:2], "a cat?"), 1.0])
+    torch.testing.assert_close(reward.score(images, PROMPTS)[:3], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_batch_is_singles_and_gradients_reach_the_images(folder: Path, images: Tensor) -> None:
+    reward = BLIPVQA(str(folder))
+    together = reward.score(images.requires_grad_(), PROMPTS)
+    alone = [reward.score(images[i : i + 1], PROMPTS[i : i + 1]) for i in range(4)]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+    together.sum().backward()
+    assert images.grad is not None
+    assert ((images.grad.abs().amax(dim=(1, 2, 3)) > 0) == torch.tensor([True, True, False, True])).all()
+    assert not any(p.requires_grad for p in reward.blip.parameters())
+
+
+def test_prompts_without_a_phrase_score_one(folder: Path, images: Tensor) -> None:
+    assert torch.equal(BLIPVQA(str(folder)).score(images, ["", ".", "!", " "]), torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a green bench and a blue bowl", ["a green bench", "a blue bowl"]),
+        ("The fluffy cat with a Bow.", ["the fluffy cat", "a bow"]),
+        ("a sandwich", ["a sandwich"]),
+        ("a rubber ball, a glass vase and a mug!", ["a rubber ball", "a glass vase", "a mug"]),
+    ],
+)  # fmt: skip
+def test_phrases(prompt: str, expected: list[str]) -> None:
+    assert phrases(prompt) == expected
+
+
+def test_a_picture_is_squashed_whatever_its_format() -> None:
+    assert squashed(torch.zeros(2, 3, 20, 40), 32).shape == (2, 3, 32, 32)
+
+
+def test_no_model_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="No BLIP was found") as caught:
+        BLIPVQA(str(tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
