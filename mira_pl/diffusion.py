@@ -20,21 +20,28 @@ class Schedule:
         timesteps: training timestep of every step, descending, [T].
         alpha: cumulative signal share abar at every step, fp32, on the CPU, [T].
         alpha_prev: abar after every step, [T].
-        eta: 0 is deterministic DDIM, 1 ancestral sampling (Song et al. 2021, eq. 16).
-        last_sigma: `keep` is diffusers' small noise at the last step; `zero` is the public DNO code's.
+        sigmas: std of the noise injected at every step, [T]; 0 is a deterministic step.
+        start: std of x_T; samplers whose first noise level is finite begin slightly below 1.
     """
 
-    timesteps: tuple[int, ...]
+    timesteps: tuple[int | float, ...]
     alpha: Float[Tensor, " T"]
     alpha_prev: Float[Tensor, " T"]
-    eta: float = 1.0
-    last_sigma: Literal["keep", "zero"] = "keep"
+    sigmas: Float[Tensor, " T"]
+    start: float = 1.0
 
     @staticmethod
     def from_scheduler(
         scheduler: DDIMScheduler, steps: int, eta: float, last_sigma: Literal["keep", "zero"] = "keep"
     ) -> "Schedule":
-        """The grid that diffusers' DDIM would run."""
+        """The grid that diffusers' DDIM would run (Song et al. 2021, eq. 16).
+
+        Args:
+            scheduler: gives the noise levels.
+            steps: T.
+            eta: 0 is deterministic DDIM, 1 ancestral sampling, as in DDPM.
+            last_sigma: `keep` is diffusers' small noise at the last step; `zero` is the public DNO code's.
+        """
         config: Any = scheduler.config
         longest = config.num_train_timesteps - config.steps_offset
         if not 1 <= steps <= longest:
@@ -45,19 +52,26 @@ class Schedule:
         stride = config.num_train_timesteps // steps
         grid = tuple(int(t) for t in scheduler.timesteps)
         after = [scheduler.alphas_cumprod[t - stride] if t >= stride else scheduler.final_alpha_cumprod for t in grid]
-        return Schedule(grid, scheduler.alphas_cumprod[list(grid)], torch.stack(after), eta, last_sigma)
+        alpha, alpha_prev = scheduler.alphas_cumprod[list(grid)], torch.stack(after)
+        sigmas = ddim_sigmas(alpha, alpha_prev, eta)
+        if last_sigma == "zero":
+            sigmas[-1] = 0
+        return Schedule(grid, alpha, alpha_prev, sigmas)
 
     @property
     def steps(self) -> int:
         """T."""
         return len(self.timesteps)
 
-    def sigma(self, step: int) -> Tensor:
-        """Std of the noise injected at `step` (Song et al. 2021, eq. 16), a scalar."""
-        if self.last_sigma == "zero" and step == self.steps - 1:
-            return torch.zeros(())
-        beta, beta_prev = 1 - self.alpha[step], 1 - self.alpha_prev[step]
-        return self.eta * (beta_prev / beta * (1 - self.alpha[step] / self.alpha_prev[step])) ** 0.5
+    @property
+    def stochastic(self) -> bool:
+        """Whether any step injects noise."""
+        return bool((self.sigmas > 0).any())
+
+
+def ddim_sigmas(alpha: Float[Tensor, " T"], alpha_prev: Float[Tensor, " T"], eta: float) -> Float[Tensor, " T"]:
+    """Std of the noise injected at every step (Song et al. 2021, eq. 16)."""
+    return eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +100,9 @@ class Gaussian:
 
 def _need_noise(std: Tensor, what: str) -> None:
     if not bool((std > 0).all()):
-        raise ValueError(f"{what} needs a transition with noise, but its std is 0: use eta > 0 and last_sigma keep")
+        raise ValueError(
+            f"{what} needs a noisy transition, but its std is 0: use a sampler with noise (eta > 0, last_sigma keep)"
+        )
 
 
 def predict_x0(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Latents:
@@ -97,6 +113,7 @@ def predict_x0(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Laten
 
 def transition(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Gaussian:
     """p(x_prev | x) of DDIM: the same arithmetic, in the same order, as diffusers' `DDIMScheduler.step`."""
-    alpha_prev, sigma = schedule.alpha_prev[step], schedule.sigma(step)
-    direction = (1 - alpha_prev - sigma**2) ** 0.5 * eps
+    alpha_prev, sigma = schedule.alpha_prev[step], schedule.sigmas[step]
+    # Where all of the next level's noise is injected (consistency sampling), rounding may leave less than 0.
+    direction = (1 - alpha_prev - sigma**2).clamp(min=0) ** 0.5 * eps
     return Gaussian(alpha_prev**0.5 * predict_x0(x, eps, schedule, step) + direction, sigma)

@@ -122,7 +122,7 @@ def sample(
     cut = 0 if learned_steps is None else steps - learned_steps
     turn = _first_stored(cut, steps, engine)
     start = noise[:, steps] if learned_steps is None else noise[:, steps].detach()
-    state = State(start, noise.new_zeros(len(measures), len(noise)), ())
+    state = State(backbone.schedule.start * start, noise.new_zeros(len(measures), len(noise)), ())
     with torch.no_grad():
         state = chain.run(state, noise, range(cut))
     state = RUNNERS[engine.name](chain, state, noise, range(cut, turn))
@@ -177,14 +177,17 @@ class Walk(torch.autograd.Function):
         grad_noise = torch.zeros_like(noise)
         for index, x in zip(reversed(ctx.steps), reversed(visited), strict=True):
             slot = noise.shape[1] - 2 - index
+            # Where the walk begins at a constant, its first step has no graph through the denoiser.
+            wanted = index > ctx.steps.start or ctx.needs_input_grad[2]
             with torch.enable_grad():
-                inputs = x.detach().requires_grad_(), noise[:, slot].detach().requires_grad_()
+                inputs = x.detach().requires_grad_(wanted), noise[:, slot].detach().requires_grad_()
                 x_prev, shares, _ = ctx.chain.step(*inputs, index)
             outputs, cotangents = [x_prev], [grad_x]
             if shares.requires_grad:
                 outputs, cotangents = [x_prev, shares], [grad_x, grad_energies]
-            grad_x, grad_noise[:, slot] = torch.autograd.grad(outputs, inputs, cotangents)
-        return None, None, grad_x, grad_energies, grad_noise
+            gradients = torch.autograd.grad(outputs, inputs if wanted else inputs[1:], cotangents)
+            grad_x, grad_noise[:, slot] = gradients[0], gradients[-1]
+        return None, None, grad_x if ctx.needs_input_grad[2] else None, grad_energies, grad_noise
 
 
 RUNNERS = {"full": Chain.run, "checkpoint": _checkpointed, "walk": _walked}

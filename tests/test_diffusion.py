@@ -57,20 +57,20 @@ def test_transition_is_ddim_step_with_alpha_of_one_at_the_end() -> None:
     ],
 )
 def test_sigma_golden_values(steps: int, golden: dict[int, float]) -> None:
-    """notes/noise-optimisation.md 1.1."""
+    """Of the public DNO code."""
     ours = schedule(steps)
     for timestep, sigma in golden.items():
         digits = len(str(sigma)) - 2
-        assert round(float(ours.sigma(ours.timesteps.index(timestep))), digits) == sigma
+        assert round(float(ours.sigmas[ours.timesteps.index(timestep)]), digits) == sigma
 
 
 @pytest.mark.parametrize(("steps", "golden"), [(50, 4.63031), (100, 4.99071)])
 def test_sum_of_variances_with_and_without_the_last_step(steps: int, golden: float) -> None:
     kept, cut = schedule(steps), schedule(steps, last_sigma="zero")
-    total = sum(float(kept.sigma(step)) ** 2 for step in range(steps))
+    total = sum(float(kept.sigmas[step]) ** 2 for step in range(steps))
     assert total == pytest.approx(golden, abs=6e-6)
-    assert sum(float(cut.sigma(step)) ** 2 for step in range(steps)) == pytest.approx(
-        total - float(kept.sigma(steps - 1)) ** 2
+    assert sum(float(cut.sigmas[step]) ** 2 for step in range(steps)) == pytest.approx(
+        total - float(kept.sigmas[steps - 1]) ** 2
     )
 
 
@@ -82,22 +82,22 @@ def test_alpha_golden_values() -> None:
 
 def test_last_sigma_zero_ends_in_the_mean() -> None:
     cut, kept = schedule(10, last_sigma="zero"), schedule(10)
-    assert cut.sigma(9) == 0 < kept.sigma(9)
-    assert all(torch.equal(cut.sigma(step), kept.sigma(step)) for step in range(9))
+    assert cut.sigmas[9] == 0 < kept.sigmas[9]
+    assert all(torch.equal(cut.sigmas[step], kept.sigmas[step]) for step in range(9))
     last = transition(randn(0), randn(1), cut, 9)
     assert torch.equal(last.sample(randn(2)), last.mean)
 
 
 def test_deterministic_sampling_injects_nothing() -> None:
-    assert all(schedule(10, eta=0.0).sigma(step) == 0 for step in range(10))
+    assert all(schedule(10, eta=0.0).sigmas[step] == 0 for step in range(10))
 
 
 def test_one_step_of_gaussian_data_is_the_closed_form() -> None:
-    """Data N(0, I), eps = sqrt(1 - abar) x: x_prev is linear in x (notes/noise-optimisation.md 1.1)."""
+    """Data N(0, I), eps = sqrt(1 - abar) x: x_prev is linear in x (in closed form)."""
     ours, x, noise = schedule(20), randn(0).double(), randn(1).double()
     for step in range(20):
         alpha, alpha_prev, sigma = (
-            float(v[step]) for v in (ours.alpha, ours.alpha_prev, [ours.sigma(s) for s in range(20)])
+            float(v[step]) for v in (ours.alpha, ours.alpha_prev, [ours.sigmas[s] for s in range(20)])
         )
         slope = (alpha * alpha_prev) ** 0.5 + (1 - alpha_prev - sigma**2) ** 0.5 * (1 - alpha) ** 0.5
         x_prev = transition(x, (1 - alpha) ** 0.5 * x, ours, step).sample(noise)
@@ -122,7 +122,7 @@ def test_score_is_the_gradient_of_the_log_density() -> None:
 
 @pytest.mark.parametrize("ask", [Gaussian.log_prob, Gaussian.score])
 def test_a_density_needs_noise(ask) -> None:
-    with pytest.raises(ValueError, match=r"its std is 0: use eta > 0"):
+    with pytest.raises(ValueError, match=r"its std is 0: use a sampler with noise"):
         ask(Gaussian(randn(0), torch.zeros(())), randn(1))
 
 

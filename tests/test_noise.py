@@ -1,5 +1,6 @@
 """The starting noise of a job is its own: and it is the one diffusers' pipelines draw from the same seed."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mira_pl.backbones.analytic import sd_scheduler
 from mira_pl.backbones.stable_diffusion import StableDiffusion
 from mira_pl.noise import draw
 from mira_pl.trajectory import sample
@@ -44,9 +46,18 @@ def test_neither_prompt_nor_global_seed_nor_length_matters() -> None:
     assert not torch.equal(first, draw([job(6)], SHAPE))
 
 
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def folder(tiny_sd: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The tiny model, its output read as the noise or as the velocity."""
+    copy = tmp_path_factory.mktemp(request.param) / "model"
+    shutil.copytree(tiny_sd, copy)
+    sd_scheduler(request.param).save_pretrained(copy / "scheduler")
+    return copy
+
+
 @pytest.fixture(scope="module")
-def pipeline(tiny_sd: Path) -> StableDiffusionPipeline:
-    loaded = StableDiffusionPipeline.from_pretrained(tiny_sd, safety_checker=None, requires_safety_checker=False)
+def pipeline(folder: Path) -> StableDiffusionPipeline:
+    loaded = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
     assert isinstance(loaded.scheduler, DDIMScheduler)
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -56,9 +67,9 @@ def pipeline(tiny_sd: Path) -> StableDiffusionPipeline:
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @torch.no_grad()
 def test_images_are_those_of_the_diffusers_pipeline(
-    pipeline: StableDiffusionPipeline, tiny_sd: Path, jobs: list[Job], eta: float, guidance: float
+    pipeline: StableDiffusionPipeline, folder: Path, jobs: list[Job], eta: float, guidance: float
 ) -> None:
-    backbone = StableDiffusion(str(tiny_sd), steps=6, eta=eta, guidance=guidance)
+    backbone = StableDiffusion(str(folder), steps=6, eta=eta, guidance=guidance)
     path = sample(backbone, backbone.encode([j.prompt for j in jobs]), draw(jobs, backbone.noise_shape))
 
     def theirs(output_type: str) -> torch.Tensor:

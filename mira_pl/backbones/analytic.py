@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from diffusers import DDIMScheduler
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from ..diffusion import Schedule
 from ..types import Compute, Images, Latents
-from .base import Backbone, Condition
+from .base import Backbone, Condition, Text
 
 
-def sd_scheduler() -> DDIMScheduler:
-    """The training schedule of Stable Diffusion 1.5."""
+def sd_scheduler(prediction_type: Literal["epsilon", "v_prediction"] = "epsilon") -> DDIMScheduler:
+    """The training schedule of Stable Diffusion: 1.x predicts the noise, 2.1 the velocity."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -22,6 +23,7 @@ def sd_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
+        prediction_type=prediction_type,
     )
 
 
@@ -51,7 +53,7 @@ class MixtureBackbone(Backbone):
         self.latent_shape = tuple(self.means.shape[1:])
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        nothing = torch.zeros(len(prompts), 1, 1)
+        nothing = Text(torch.zeros(len(prompts), 1, 1))
         return Condition(nothing, nothing)
 
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:

@@ -1,11 +1,11 @@
 """What a frozen text-to-image model must offer, and classifier-free guidance."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..diffusion import Schedule
@@ -13,20 +13,52 @@ from ..types import Compute, Images, Latents
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
-    """Encoded prompts.
+class Text:
+    """Encoded prompts as a denoiser reads them.
 
     Attributes:
-        positive: text embedding of every prompt, [b, tokens, width].
-        negative: embedding of the empty prompt, of the same shape.
+        tokens: embeddings, [b, tokens, width].
+        pooled: one embedding a prompt, for denoisers that take it (SDXL), [b, wide].
+        mask: which tokens are words, for denoisers whose padding must not be seen (PixArt), [b, tokens].
     """
 
-    positive: Float[Tensor, "b tokens width"]
-    negative: Float[Tensor, "b tokens width"]
+    tokens: Float[Tensor, "b tokens width"]
+    pooled: Float[Tensor, "b wide"] | None = None
+    mask: Bool[Tensor, "b tokens"] | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Text":
+        """The same change of every tensor."""
+        parts = (self.tokens, self.pooled, self.mask)
+        return Text(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+
+    def repeat(self, times: int) -> "Text":
+        """Every prompt `times` times, in the order (all prompts), (all prompts), ..."""
+        return self.map(lambda part: part.repeat(times, *[1] * (part.dim() - 1)))
+
+    def rows(self, index: Tensor) -> "Text":
+        """The prompts of the given rows."""
+        return self.map(lambda part: part[index])
+
+    def then(self, other: "Text") -> "Text":
+        """These prompts, then the other ones, which have the same parts."""
+        theirs = iter(part for part in (other.tokens, other.pooled, other.mask) if part is not None)
+        return self.map(lambda part: torch.cat([part, next(theirs)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """Both sides of guidance: every prompt, and as often the empty one."""
+
+    positive: Text
+    negative: Text
 
     def repeat(self, times: int) -> "Condition":
         """Every prompt `times` times, in the order (all prompts), (all prompts), ..."""
-        return Condition(self.positive.repeat(times, 1, 1), self.negative.repeat(times, 1, 1))
+        return Condition(self.positive.repeat(times), self.negative.repeat(times))
+
+    def rows(self, index: Tensor) -> "Condition":
+        """The prompts of the given rows."""
+        return Condition(self.positive.rows(index), self.negative.rows(index))
 
 
 class Backbone(ABC):

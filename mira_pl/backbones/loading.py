@@ -16,8 +16,14 @@ def resolve(model: str) -> str:
     return str(packaged(model)) if model in PACKAGED else model
 
 
-def load_weights(from_pretrained: Callable[..., Any], model: str, subfolder: str, **options: Any) -> Any:
+def load_weights(from_pretrained: Callable[..., Any], model: str, subfolder: str | None, **options: Any) -> Any:
     """One component that has weights, every one of them from the file.
+
+    Args:
+        from_pretrained: of the component's class.
+        model: packaged name, local folder or hub id.
+        subfolder: the component's folder in it; None where the model is this component alone.
+        options: for `from_pretrained`.
 
     Raises:
         FileNotFoundError: see `load_part`.
@@ -27,13 +33,13 @@ def load_weights(from_pretrained: Callable[..., Any], model: str, subfolder: str
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
-            f"the weights in {Path(resolve(model), subfolder)} lack {len(missing)} tensors, the first is "
+            f"the weights in {Path(resolve(model), subfolder or '')} lack {len(missing)} tensors, the first is "
             f"{missing[0]!r}: they are of another model, or incomplete; fetch them again"
         )
     return part
 
 
-def load_part(from_pretrained: Callable[..., Any], model: str, subfolder: str, **options: Any) -> Any:
+def load_part(from_pretrained: Callable[..., Any], model: str, subfolder: str | None, **options: Any) -> Any:
     """One component of a diffusers model folder.
 
     Raises:
@@ -41,7 +47,7 @@ def load_part(from_pretrained: Callable[..., Any], model: str, subfolder: str, *
         ValueError: the files are there but cannot be read.
     """
     source = resolve(model)
-    folder = Path(source, subfolder)
+    folder = Path(source, subfolder or "")
     if Path(source).is_dir() and not folder.is_dir():  # transformers would make up an empty tokenizer
         raise FileNotFoundError(f"cannot load {subfolder!r} of model {model!r}: there is no folder {folder}")
     try:

@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..backbones.analytic import MixtureBackbone, sd_scheduler
-from ..backbones.base import Backbone, Condition
+from ..backbones.base import Backbone, Condition, Text
 from ..diffusion import Schedule
 from ..drift import ScoreDifference, ScoreEnergy, denoising_loss, surrogate
 from ..noise import draw
@@ -88,7 +88,8 @@ class TrainedModel(Backbone):
         self.latent_shape = (1, 1, net.config.sample_size)
 
     def encode(self, prompts: Sequence[str]) -> Condition:
-        return Condition(torch.zeros(len(prompts), 1, 1), torch.zeros(len(prompts), 1, 1))
+        nothing = Text(torch.zeros(len(prompts), 1, 1))
+        return Condition(nothing, nothing)
 
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
         return self.denoise(x, torch.full((len(x),), self.schedule.timesteps[step], device=x.device), condition)

@@ -52,7 +52,7 @@ class DNO(Objective):
 
     def _regulariser(self, problem: Problem, noise: Noise, tick: int) -> PerJob:
         learned = noise if self.opt_time is None else noise[:, : self.opt_time + 1]
-        if problem.backbone.schedule.eta == 0 or self.noises == "initial":
+        if not problem.backbone.schedule.stochastic or self.noises == "initial":
             learned = noise[:, -1:]
         rows = zip(problem.jobs, learned.flatten(1), strict=True)
         return torch.stack(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mira_pl.backbones import Backbone, Condition, MixtureBackbone, StableDiffusion
+from mira_pl.backbones import SDXL, Backbone, MixtureBackbone, PixArt, StableDiffusion
 from mira_pl.types import Compute
 
 PROMPTS = ["a cat", "a red dog", ""]
@@ -17,17 +17,15 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def one(condition: Condition, index: int) -> Condition:
-    return Condition(condition.positive[index : index + 1], condition.negative[index : index + 1])
-
-
 class BackboneConformance:
     """Subclasses give a `backbone` fixture, nothing else."""
 
     def test_shapes_and_dtypes(self, backbone: Backbone) -> None:
         x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
         assert backbone.noise_shape == (backbone.schedule.steps + 1, *backbone.latent_shape)
-        assert condition.positive.shape == condition.negative.shape and len(condition.positive) == 3
+        assert (
+            condition.positive.tokens.shape == condition.negative.tokens.shape and len(condition.positive.tokens) == 3
+        )
         for prediction in (backbone.eps(x, 0, condition), backbone.denoise(x, torch.tensor([1, 500, 999]), condition)):
             assert prediction.shape == x.shape and prediction.dtype == torch.float32
             assert torch.isfinite(prediction).all()
@@ -39,7 +37,7 @@ class BackboneConformance:
         timesteps = torch.tensor([1, 500, 999])
         for index, prompt in enumerate(PROMPTS):
             single, alone = slice(index, index + 1), backbone.encode([prompt])
-            torch.testing.assert_close(alone.positive, condition.positive[single], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(alone.positive.tokens, condition.positive.tokens[single], atol=1e-5, rtol=1e-5)
             for step in range(backbone.schedule.steps):
                 together = backbone.eps(x, step, condition)[single]
                 torch.testing.assert_close(backbone.eps(x[single], step, alone), together, atol=2e-5, rtol=1e-4)
@@ -54,7 +52,7 @@ class BackboneConformance:
         first = backbone.eps(x, 1, condition)
         torch.manual_seed(99)
         assert torch.equal(first, backbone.eps(x, 1, condition))
-        assert torch.equal(condition.positive, backbone.encode(PROMPTS).positive)
+        assert torch.equal(condition.positive.tokens, backbone.encode(PROMPTS).positive.tokens)
 
     def test_the_noise_level_matters(self, backbone: Backbone) -> None:
         x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
@@ -66,7 +64,7 @@ class BackboneConformance:
         x, condition = randn(3, *backbone.latent_shape).requires_grad_(), backbone.encode(PROMPTS)
         (backbone.eps(x, 0, condition).sum() + backbone.decode(x).sum()).backward()
         assert x.grad is not None and (x.grad != 0).any()
-        assert not condition.positive.requires_grad and not condition.negative.requires_grad
+        assert not condition.positive.tokens.requires_grad and not condition.negative.tokens.requires_grad
         modules = [part for part in vars(backbone).values() if isinstance(part, torch.nn.Module)]
         assert all(not module.training for module in modules)
         assert all(not p.requires_grad and p.grad is None for module in modules for p in module.parameters())
@@ -97,7 +95,7 @@ class TestSingleGaussian(BackboneConformance):
         return MixtureBackbone(randn(1, 4, 2, 2), torch.tensor([0.7]), torch.ones(1), steps=3)
 
     def test_standard_normal_data_is_predicted_in_closed_form(self) -> None:
-        """notes/noise-optimisation.md 1.1: eps = sqrt(1 - abar) x."""
+        """eps = sqrt(1 - abar) x."""
         backbone = MixtureBackbone(torch.zeros(1, 4, 2, 2), torch.ones(1), torch.ones(1), steps=3)
         x = randn(2, 4, 2, 2)
         for step in range(3):
@@ -137,7 +135,9 @@ class TestStableDiffusion(BackboneConformance):
             StableDiffusion(str(tiny_sd), steps=3, guidance=1.0, dtype=dtype) for dtype in ("bfloat16", "float32")
         )
         x = randn(3, 4, 4, 4)
-        assert all(p.dtype == torch.bfloat16 for part in (half.unet, half.vae, half.text) for p in part.parameters())
+        assert all(
+            p.dtype == torch.bfloat16 for part in (half.denoiser, half.vae, half.text) for p in part.parameters()
+        )
         for ours, expected in (
             (half.eps(x, 0, half.encode(PROMPTS)), full.eps(x, 0, full.encode(PROMPTS))),
             (half.decode(x), full.decode(x)),
@@ -174,8 +174,10 @@ class TestStableDiffusion(BackboneConformance):
     def test_a_prompt_that_is_cut_is_told(self, tiny_sd: Path, caplog: pytest.LogCaptureFixture) -> None:
         backbone = StableDiffusion(str(tiny_sd), steps=3)
         with caplog.at_level(logging.WARNING, logger="mira_pl"):
-            long = backbone.encode(["a cat " * 20]).positive
-        assert "is longer than 24 tokens" in caplog.text and long.shape == backbone.encode(["a cat"]).positive.shape
+            long = backbone.encode(["a cat " * 20]).positive.tokens
+        assert (
+            "is longer than 24 tokens" in caplog.text and long.shape == backbone.encode(["a cat"]).positive.tokens.shape
+        )
 
     def test_decode_divides_by_the_scaling_factor(self, tiny_sd: Path) -> None:
         backbone, x = StableDiffusion(str(tiny_sd), steps=3), randn(1, 4, 4, 4)
@@ -192,3 +194,17 @@ class TestStableDiffusion(BackboneConformance):
     def test_impossible_settings_are_refused(self, tiny_sd: Path, options: dict[str, float], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             StableDiffusion(str(tiny_sd), **options)
+
+
+class TestSDXL(BackboneConformance):
+    @pytest.fixture(params=["ddim", "lcm", "turbo"])
+    def backbone(self, request: pytest.FixtureRequest, tiny_sdxl: Path) -> SDXL:
+        if request.param == "turbo":
+            return SDXL(str(tiny_sdxl), steps=2, guidance=1.0, sampler="euler_ancestral")
+        return SDXL(str(tiny_sdxl), steps=3, sampler=request.param)
+
+
+class TestPixArt(BackboneConformance):
+    @pytest.fixture
+    def backbone(self, tiny_pixart: Path) -> PixArt:
+        return PixArt(str(tiny_pixart), steps=3)

@@ -67,5 +67,5 @@ def test_a_config_that_is_no_json(model: Path, part: str) -> None:
 
 def test_a_model_that_predicts_something_else(model: Path) -> None:
     file = model / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "v_prediction"}))
-    assert "predicts 'v_prediction'; StableDiffusion needs 'epsilon'" in error_of(model, ValueError)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "sample"}))
+    assert "predicts 'sample'; StableDiffusion needs epsilon or v_prediction" in error_of(model, ValueError)

@@ -1,4 +1,4 @@
-"""DNO's regulariser against the golden values of notes/noise-optimisation.md 1.4, and what `opt_time` reaches."""
+"""DNO's regulariser against the golden values of the public DNO code, and what `opt_time` reaches."""
 
 import math
 

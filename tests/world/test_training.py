@@ -8,9 +8,16 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
+from transformers import CLIPTextModel
 
+import mira_pl
+from mira_pl import StableDiffusion, draw
 from mira_pl.commands.pretrain import main
+from mira_pl.prompts import make_jobs
+from mira_pl.trajectory import sample
 from mira_pl.world.vae import VAETraining
+
+PACKAGED = Path(mira_pl.__file__).parent / "assets"
 
 
 def train(out: Path, trainer: str, steps: int = 4) -> None:
@@ -59,3 +66,16 @@ def test_exported_vae_loads_with_unit_latents(tmp_path):
 def test_other_trainers_export(tmp_path, trainer):
     train(tmp_path / "model", trainer, steps=2)
     assert list((tmp_path / "model").glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_unet_trains_its_text_tower_and_exports_a_pipeline(tmp_path):
+    parts = f"UNetTraining --model.vae {PACKAGED}/emoji/vae --model.clip {PACKAGED}/clip --model.pictures 500"
+    train(tmp_path / "unet" / "model", parts, steps=2)
+    assert [file.name for file in (tmp_path / "unet" / "latents").iterdir()] == ["0000.safetensors"]
+    backbone = StableDiffusion(str(tmp_path / "unet" / "model"), steps=2)
+    clip = CLIPTextModel.from_pretrained(PACKAGED / "clip", dtype=torch.float32)
+    assert any(not torch.equal(a, b) for a, b in zip(backbone.text.parameters(), clip.parameters(), strict=True))
+    jobs = make_jobs(["a red fox"], [0])
+    images = sample(backbone, backbone.encode(["a red fox"]), draw(jobs, backbone.noise_shape)).images
+    assert images.shape == (1, 3, 64, 64) and images.isfinite().all()

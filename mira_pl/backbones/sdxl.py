@@ -1,0 +1,94 @@
+"""Stable Diffusion XL and its one-step student SDXL-Turbo."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from ..schedules import LastSigma, Sampler, make_schedule
+from ..types import Latents
+from .base import Text
+from .latent import DTypeName, LatentDiffusion, frozen, tokenize
+from .loading import load_part, load_weights, resolve
+
+
+class SDXL(LatentDiffusion):
+    """A frozen SDXL: two text encoders, a U-Net that also reads the pooled prompt and the picture's size, a VAE.
+
+    SDXL-Turbo is `model: stabilityai/sdxl-turbo, steps: 1, guidance: 1, sampler: euler_ancestral`.
+
+    Args:
+        model: a hub id, or a local folder in diffusers layout.
+        steps: T, sampling steps.
+        eta: noise of DDIM, 0 to 1; 1 as in the MIRA paper, section 5.
+        guidance: classifier-free guidance scale; 5 as in the paper. 1 turns it off.
+        dtype: of the weights.
+        last_sigma: see `StableDiffusion`.
+        sampler: see `mira_pl.schedules.make_schedule`.
+        vae: another VAE, such as madebyollin/sdxl-vae-fp16-fix; None is the model's own, which float16 would overflow,
+            so that it then stays in float32.
+    """
+
+    def __init__(
+        self,
+        model: str = "stabilityai/stable-diffusion-xl-base-1.0",
+        steps: int = 50,
+        eta: float = 1.0,
+        guidance: float = 5.0,
+        dtype: DTypeName = "float32",
+        last_sigma: LastSigma = "keep",
+        sampler: Sampler = "ddim",
+        vae: str | None = None,
+    ) -> None:
+        scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
+        schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
+        super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
+        self.tokenizers = tuple(
+            load_part(CLIPTokenizer.from_pretrained, model, name) for name in ("tokenizer", "tokenizer_2")
+        )
+        self.encoders = (
+            frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype)),
+            frozen(
+                load_weights(CLIPTextModelWithProjection.from_pretrained, model, "text_encoder_2", dtype=self.dtype)
+            ),
+        )
+        weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
+        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
+        self.vae = load_vae(model, vae, weights)
+        pipeline: Any = DiffusionPipeline.load_config(resolve(model))
+        self.zero_empty = bool(pipeline.get("force_zeros_for_empty_prompt", True))
+        side = self.denoiser.config.sample_size
+        self.latent_shape = (self.denoiser.config.in_channels, side, side)
+        pixels = side * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.sizes = (pixels, pixels, 0, 0, pixels, pixels)  # original size, crop, target size
+
+    def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
+        sizes = torch.tensor(self.sizes, dtype=x.dtype, device=x.device).expand(len(x), -1)
+        added = {"text_embeds": text.pooled, "time_ids": sizes}
+        return self.denoiser(x, timestep, text.tokens, added_cond_kwargs=added).sample
+
+    def embed(self, prompts: Sequence[str]) -> Text:
+        """The last layer but one of both encoders side by side, and the second's pooled embedding."""
+        hidden, pooled = [], None
+        for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
+            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length).input_ids.to(self.device)
+            output = encoder(ids, output_hidden_states=True)
+            hidden.append(output.hidden_states[-2])
+            pooled = output[0]  # of the encoder with a projection, which comes last
+        return Text(torch.cat(hidden, dim=-1), pooled)
+
+    def unconditional(self, count: int) -> Text:
+        empty = super().unconditional(count)
+        return empty.map(torch.zeros_like) if self.zero_empty else empty
+
+
+def load_vae(model: str, vae: str | None, weights: dict[str, Any]) -> Any:
+    """The frozen VAE of the model, or the other one (a VAE's own folder or repository)."""
+    if vae is not None:
+        return frozen(load_weights(AutoencoderKL.from_pretrained, vae, None, **weights))
+    own = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
+    overflows = own.config.force_upcast and weights["torch_dtype"] == torch.float16
+    return own.float() if overflows else own
