@@ -12,6 +12,7 @@ from mira_pl.world.training import Ticks, WorldTraining
 
 ROOT = Path(__file__).parent.parent
 BASES = sorted(path for path in (ROOT / "configs").glob("*.yaml"))
+HARDWARE = sorted((ROOT / "configs" / "hardware").glob("*.yaml"))
 OVERLAYS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
 WORLD = sorted((ROOT / "configs" / "world").glob("*.yaml"))
 
@@ -33,7 +34,7 @@ def parser(model: type, data: type, subclass: bool) -> OneLineParser:
 @pytest.mark.parametrize("path", [Path(DEFAULT_CONFIG), *BASES], ids=lambda path: path.stem)
 def test_fit_configs(path):
     config = parser(NoiseAlignment, PromptData, False).parse_args(["--config", str(path)])
-    assert config.model.backbone.class_path.endswith("StableDiffusion")
+    assert config.model.backbone.class_path.rsplit(".", 1)[-1] in ("StableDiffusion", "SDXL", "PixArt")
     assert config.model.lr > 0
 
 
@@ -50,6 +51,15 @@ def test_overlays_merge(base, overlay):
             both.model.objective.init_args.beta
             == yaml.safe_load(base.read_text())["model"]["objective"]["init_args"]["beta"]
         )
+
+
+@pytest.mark.parametrize("overlay", HARDWARE, ids=lambda path: path.stem)
+def test_hardware_overlays_change_no_result(overlay):
+    """They say how and where, never what: beside the trainer they may set memory and batch alone."""
+    given = yaml.safe_load(overlay.read_text())
+    parser(NoiseAlignment, PromptData, False).parse_args(["--config", str(BASES[0]), "--config", str(overlay)])
+    assert set(given) <= {"model", "data", "trainer"}
+    assert set(given.get("model", {})) <= {"store_steps"} and set(given.get("data", {})) <= {"batch_size"}
 
 
 @pytest.mark.parametrize("path", WORLD, ids=lambda path: path.stem)

@@ -29,7 +29,8 @@ def load_weights(from_pretrained: Callable[..., Any], model: str, subfolder: str
         FileNotFoundError: see `load_part`.
         ValueError: the file is corrupt, or lacks weights of the model, which the libraries would make up at random.
     """
-    part, report = load_part(from_pretrained, model, subfolder, output_loading_info=True, **options)
+    options |= {"output_loading_info": True, "use_safetensors": True}  # a pickle could run code
+    part, report = load_part(from_pretrained, model, subfolder, **options)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

@@ -20,7 +20,7 @@ LONGEST = 120  # tokens, as PixArt-alpha was trained
 class PixArt(LatentDiffusion):
     """A frozen PixArt-alpha: T5, diffusion transformer, VAE. The transformer's share of the variance is dropped.
 
-    The DMD student is `model: PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512, guidance: 1, one_step_at: 400`.
+    The DMD student is `student: PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512, guidance: 1, one_step_at: 400`.
 
     Args:
         model: a hub id, or a local folder in diffusers layout.
@@ -31,7 +31,7 @@ class PixArt(LatentDiffusion):
         last_sigma: see `StableDiffusion`.
         sampler: see `mira_pl.schedules.make_schedule`.
         one_step_at: training timestep at which a one-step student predicts x_0; None samples with `steps`.
-        text_model: where the T5 encoder and its tokenizer are, if not in `model`: students share the base model's.
+        student: hub id or folder whose transformer and scheduler take the place of the model's.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class PixArt(LatentDiffusion):
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
         one_step_at: int | None = None,
-        text_model: str | None = None,
+        student: str | None = None,
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
+        scheduler = load_part(DDIMScheduler.from_pretrained, student or model, "scheduler")
         alphas = scheduler.alphas_cumprod
         if one_step_at is not None and not 0 <= one_step_at < len(alphas):
             raise ValueError(f"one_step_at must be in 0..{len(alphas) - 1}, got {one_step_at}")
@@ -56,11 +56,12 @@ class PixArt(LatentDiffusion):
             else one_step(alphas, one_step_at)
         )
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
-        self.tokenizer = load_part(T5Tokenizer.from_pretrained, text_model or model, "tokenizer")
-        encoder = load_weights(T5EncoderModel.from_pretrained, text_model or model, "text_encoder", dtype=self.dtype)
+        self.tokenizer = load_part(T5Tokenizer.from_pretrained, model, "tokenizer")
+        encoder = load_weights(T5EncoderModel.from_pretrained, model, "text_encoder", dtype=self.dtype)
         self.encoders = (frozen(encoder),)
         weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        self.denoiser = frozen(load_weights(PixArtTransformer2DModel.from_pretrained, model, "transformer", **weights))
+        source = student or model
+        self.denoiser = frozen(load_weights(PixArtTransformer2DModel.from_pretrained, source, "transformer", **weights))
         self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)

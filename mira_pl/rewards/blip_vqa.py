@@ -103,7 +103,9 @@ def load_blip(model: str) -> tuple[BlipForQuestionAnswering, BertTokenizer]:
     """
     advice = "give a hub id or a folder with a BlipForQuestionAnswering and its tokenizer."
     try:
-        loaded = BlipForQuestionAnswering.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        loaded = BlipForQuestionAnswering.from_pretrained(
+            model, dtype=torch.float32, output_loading_info=True, use_safetensors=True
+        )
         blip, report = cast(tuple[BlipForQuestionAnswering, dict[str, set[str]]], loaded)
         tokenizer = BertTokenizer.from_pretrained(model)
     except OSError as error:

@@ -4,7 +4,6 @@ Every model has the layout of its class in transformers, so that the emoji world
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -14,8 +13,10 @@ from typing_extensions import Self
 from ..assets import packaged
 from ..types import Images, PerJob
 from .base import Reward
-from .files import first_line, load_state_dict
+from .files import find, first_line, load_state_dict
 from .towers import EMOJI, ClipTowers, Embedding
+
+HEAD_FILE = "aesthetic-model.pth"  # of trl-lib/ddpo-aesthetic-predictor, LAION's weights
 
 
 class CLIPScore(Reward):
@@ -70,7 +71,7 @@ class Aesthetic(Reward):
 
     Args:
         model: "emoji" (packaged), a hub id such as openai/clip-vit-large-patch14, or a local folder.
-        head: "emoji" (packaged), or a local file (.safetensors, .pth or .pt) in LAION's layout.
+        head: "emoji" (packaged), a hub id, or a local file (.safetensors, .pth or .pt) in LAION's layout.
     """
 
     differentiable: ClassVar[bool] = True
@@ -92,10 +93,9 @@ class Aesthetic(Reward):
 
 def load_head(head: str, width: int) -> AestheticHead:
     """The frozen aesthetic head in file `head`, for embeddings of `width`; see `Aesthetic` for names."""
-    file = packaged("aesthetic/model.safetensors") if head == EMOJI else Path(head)
+    file = packaged("aesthetic/model.safetensors") if head == EMOJI else find(head, HEAD_FILE)
     if not file.is_file():
-        advice = "reinstall mira_pl" if head == EMOJI else "give a .safetensors, .pth or .pt file in LAION's layout"
-        raise FileNotFoundError(f"The aesthetic head {file} is missing: {advice}.")
+        raise FileNotFoundError(f"The aesthetic head {file} is missing: reinstall mira_pl.")
     module = AestheticHead(width)
     weights = load_state_dict(file)
     try:

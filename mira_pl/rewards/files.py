@@ -26,6 +26,8 @@ def find(model: str, name: str) -> Path:
             if candidate.is_file():
                 return candidate
         raise FileNotFoundError(f"the folder {path} holds neither {name} nor model.safetensors")
+    if path.suffix in (".safetensors", ".pt", ".pth"):
+        raise FileNotFoundError(f"there is no file {path}: give a checkpoint, a folder that holds {name}, or a hub id")
     try:
         return Path(hf_hub_download(model, name))
     except (OSError, HFValidationError) as error:

@@ -108,7 +108,7 @@ def load_clip(model: str) -> CLIPModel:
     """The frozen fp32 CLIP named `model`; see `ClipTowers.load` for names and errors."""
     source = place_of(model)
     try:
-        loaded = CLIPModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        loaded = CLIPModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True, use_safetensors=True)
         clip, report = cast(tuple[CLIPModel, dict[str, set[str]]], loaded)
     except OSError as error:
         raise FileNotFoundError(f"No CLIP was found at {source!r} ({first_line(error)}): {ADVICE}") from error
