@@ -9,8 +9,23 @@ from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
+from diffusers import (  # noqa: E402
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (  # noqa: E402
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from mira_pl.types import Job  # noqa: E402
 
@@ -42,19 +57,6 @@ def jobs() -> list[Job]:
     return [Job("a cat", 7, "cat-7"), Job("a red dog", 1, "dog-1"), Job("", 3, "empty-3")]
 
 
-def _vae() -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=8,
-        scaling_factor=0.5,
-    )
-
-
 def _unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=4,
@@ -77,3 +79,112 @@ def _text_encoder(words: int, end: int) -> CLIPTextModel:
             max_position_embeddings=24, eos_token_id=end,
         )
     )  # fmt: skip
+
+
+def _vae(**options: object) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=8,
+        scaling_factor=0.5,
+        **options,
+    )
+
+
+def text_config(width: int, projection: int) -> CLIPTextConfig:
+    from mira_pl.world.tokens import MAX_TOKENS, build_tokenizer
+
+    tokenizer = build_tokenizer()
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=MAX_TOKENS,
+        projection_dim=projection,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents [4, 4, 4], images [3, 8, 8]; text of width 16 + 24, pooled 12."""
+    from mira_pl.backbones.analytic import sd_scheduler
+    from mira_pl.world.tokens import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny_sdxl")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=4,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            cross_attention_dim=40,
+            attention_head_dim=2,
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=12 + 6 * 8,
+        )
+        pipeline = StableDiffusionXLPipeline(
+            vae=_vae(force_upcast=True),
+            text_encoder=CLIPTextModel(text_config(16, 12)),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(24, 12)),
+            tokenizer=build_tokenizer(),
+            tokenizer_2=build_tokenizer(),
+            unet=unet,
+            scheduler=sd_scheduler(),
+            add_watermarker=False,
+        )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pixart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents [4, 4, 4], images [3, 8, 8]; text of width 16; the transformer also gives a variance."""
+    folder = tmp_path_factory.mktemp("tiny_pixart")
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁", -2.0)]
+    words += [(f"▁{word}", -1.0) for word in ("a", "cat", "red", "dog", "fox")]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformer = PixArtTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            cross_attention_dim=16,
+            sample_size=4,
+            patch_size=2,
+            caption_channels=16,
+        )
+        config = T5Config(
+            vocab_size=len(words),
+            d_model=16,
+            d_kv=8,
+            d_ff=32,
+            num_layers=2,
+            num_heads=2,
+            feed_forward_proj="gated-gelu",
+        )
+        pipeline = PixArtAlphaPipeline(
+            tokenizer=T5Tokenizer(vocab=words, extra_ids=0),
+            text_encoder=T5EncoderModel(config),
+            vae=_vae(),
+            transformer=transformer,
+            scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear"),
+        )
+    pipeline.save_pretrained(folder)
+    return folder

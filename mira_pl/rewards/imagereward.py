@@ -1,5 +1,6 @@
 """ImageReward v1.0: BLIP's image-grounded text encoder with a head that rates the match (Xu et al. 2023)."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,28 +24,7 @@ LONGEST = 35
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
 """Of the raw scores of the authors' training set: published scores are standardised."""
 
-VISION = BlipVisionConfig(
-    hidden_size=1024,
-    intermediate_size=4096,
-    num_hidden_layers=24,
-    num_attention_heads=16,
-    image_size=224,
-    patch_size=16,
-    layer_norm_eps=1e-6,  # the original's; transformers' default is 1e-5
-    hidden_act="gelu",
-)
-TEXT = BlipTextConfig(
-    vocab_size=30524,
-    hidden_size=768,
-    encoder_hidden_size=1024,
-    intermediate_size=3072,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    max_position_embeddings=512,
-    layer_norm_eps=1e-12,
-    hidden_act="gelu",
-    is_decoder=True,  # which in BLIP adds cross-attention to the image
-)
+HEAD_WIDTH = 64  # of every attention in BLIP
 
 IN_VISION = (
     (r"cls_token", "embeddings.class_embedding"),
@@ -95,9 +75,9 @@ class ImageReward(Reward):
     differentiable: ClassVar[bool] = True
 
     def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
-        self.scorer = load_scorer(find(model, FILE), VISION, TEXT)
+        self.scorer = load_scorer(find(model, FILE))
         self.tokenizer = BertTokenizer.from_pretrained(tokenizer)
-        self.side = cast(int, VISION.image_size)
+        self.side = cast(int, self.scorer.vision.config.image_size)
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Prompts are cut after 35 tokens, as in the original."""
@@ -113,19 +93,57 @@ class ImageReward(Reward):
         return self
 
 
-def load_scorer(file: Path, vision: BlipVisionConfig, text: BlipTextConfig) -> Scorer:
+def load_scorer(file: Path) -> Scorer:
     """The frozen fp32 scorer with the weights of a checkpoint in the original layout.
 
     Raises:
-        ValueError: the file cannot be read, or holds another architecture.
+        ValueError: the file cannot be read, or is of something else.
     """
-    weights = from_original(load_state_dict(file))
-    scorer = Scorer(vision, text)
+    weights = load_state_dict(file)
     try:
-        scorer.load_state_dict(weights)
-    except RuntimeError as error:
+        scorer = Scorer(vision_config(weights), text_config(weights))
+        scorer.load_state_dict(from_original(weights))
+    except (RuntimeError, KeyError) as error:
         raise ValueError(f"{file} is no ImageReward checkpoint: {first_line(error)}") from error
     return scorer.eval().requires_grad_(False)
+
+
+def vision_config(weights: Mapping[str, Tensor]) -> BlipVisionConfig:
+    """The image tower's configuration, which the checkpoint does not carry, from the shapes of its weights."""
+    stem = "blip.visual_encoder"
+    width, patch = weights[f"{stem}.cls_token"].shape[-1], weights[f"{stem}.patch_embed.proj.weight"].shape[-1]
+    return BlipVisionConfig(
+        hidden_size=width,
+        intermediate_size=len(weights[f"{stem}.blocks.0.mlp.fc1.weight"]),
+        num_hidden_layers=_layers(weights, rf"{stem}\.blocks\.(\d+)\."),
+        num_attention_heads=width // HEAD_WIDTH,
+        image_size=math.isqrt(weights[f"{stem}.pos_embed"].shape[1]) * patch,
+        patch_size=patch,
+        layer_norm_eps=1e-6,  # the original's; transformers' default is 1e-5
+        hidden_act="gelu",
+    )
+
+
+def text_config(weights: Mapping[str, Tensor]) -> BlipTextConfig:
+    """The same of the text encoder, which attends to the picture."""
+    stem = "blip.text_encoder"
+    words, width = weights[f"{stem}.embeddings.word_embeddings.weight"].shape
+    return BlipTextConfig(
+        vocab_size=words,
+        hidden_size=width,
+        encoder_hidden_size=weights[f"{stem}.encoder.layer.0.crossattention.self.key.weight"].shape[1],
+        intermediate_size=len(weights[f"{stem}.encoder.layer.0.intermediate.dense.weight"]),
+        num_hidden_layers=_layers(weights, rf"{stem}\.encoder\.layer\.(\d+)\."),
+        num_attention_heads=width // HEAD_WIDTH,
+        max_position_embeddings=len(weights[f"{stem}.embeddings.position_embeddings.weight"]),
+        layer_norm_eps=1e-12,
+        hidden_act="gelu",
+        is_decoder=True,  # which in BLIP adds cross-attention to the image
+    )
+
+
+def _layers(weights: Mapping[str, Tensor], pattern: str) -> int:
+    return 1 + max(int(match[1]) for match in map(re.compile(pattern).match, weights) if match)
 
 
 def from_original(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

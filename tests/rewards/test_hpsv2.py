@@ -1,15 +1,14 @@
-"""HPSv2's weights come in open_clip's layout: here is that model in plain torch, to compare with."""
+"""HPSv2's weights come in open_clip's layout: they are compared with that model in plain torch."""
 
 import json
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from peers import OpenCLIP, tiny_open_clip
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPModel
 
 from mira_pl.rewards import HPSv2
@@ -20,79 +19,11 @@ from mira_pl.world.tokens import MAX_TOKENS, build_tokenizer
 PROMPTS = ["a cat", "a blue dog", "generate an image of a fox", "a cat and a red apple"]
 
 
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.mlp = nn.Sequential(
-            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=nn.GELU(), c_proj=nn.Linear(4 * width, width))
-        )
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        y = self.ln_1(x)
-        x = x + self.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
-        return x + self.mlp(self.ln_2(x))
-
-
-class Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, heads: int) -> None:
-        super().__init__()
-        self.resblocks = nn.ModuleList([Block(width, heads) for _ in range(layers)])
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        for block in self.resblocks:
-            x = block(x, mask)
-        return x
-
-
-class Visual(nn.Module):
-    def __init__(self, embed_dim: int, image_size: int, layers: int, width: int, head_width: int, patch_size: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, width, patch_size, patch_size, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(width))
-        self.positional_embedding = nn.Parameter(torch.randn((image_size // patch_size) ** 2 + 1, width))
-        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transformer = Transformer(width, layers, width // head_width)
-        self.proj = nn.Parameter(torch.randn(width, embed_dim))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.conv1(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1) + self.positional_embedding
-        return self.ln_post(self.transformer(self.ln_pre(x))[:, 0]) @ self.proj
-
-
-class OpenCLIP(nn.Module):
-    def __init__(self, embed_dim: int, vision_cfg: dict[str, Any], text_cfg: dict[str, Any]) -> None:
-        super().__init__()
-        width = text_cfg["width"]
-        self.visual = Visual(embed_dim, **vision_cfg)
-        self.transformer = Transformer(width, text_cfg["layers"], text_cfg["heads"])
-        self.token_embedding = nn.Embedding(text_cfg["vocab_size"], width)
-        self.positional_embedding = nn.Parameter(torch.randn(text_cfg["context_length"], width))
-        self.ln_final = nn.LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.randn(width, embed_dim))
-        self.logit_scale = nn.Parameter(torch.tensor(4.6))
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        length = tokens.shape[1]
-        mask = torch.full((length, length), -torch.inf).triu(1)
-        x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        x = self.ln_final(self.transformer(x, mask))
-        return x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ self.text_projection
-
-
-def tiny(words: int) -> dict[str, Any]:
-    vision = {"image_size": 28, "layers": 2, "width": 32, "head_width": 16, "patch_size": 14}
-    text = {"context_length": MAX_TOKENS, "vocab_size": words, "width": 24, "heads": 3, "layers": 2}
-    return {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
-
-
 @pytest.fixture(scope="module")
 def peer() -> OpenCLIP:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = OpenCLIP(**tiny(len(build_tokenizer())))
+        model = OpenCLIP(**tiny_open_clip(len(build_tokenizer())))
         for parameter in model.parameters():  # norms at 1 and biases at 0 would hide a mix-up
             parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval()
@@ -102,7 +33,7 @@ def peer() -> OpenCLIP:
 def folder(peer: OpenCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hps")
     torch.save({"state_dict": peer.state_dict()}, folder / "HPS_v2_compressed.pt")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny(len(build_tokenizer()))}))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_open_clip(len(build_tokenizer()))}))
     build_tokenizer().save_pretrained(folder)
     return folder
 
