@@ -39,8 +39,10 @@ class NoiseAlignment(L.LightningModule):
         objective: the method.
         clip: CLIPScore of the traces and records; null leaves the column empty.
         iterations: K, updates a job (50 in the paper, section 5).
-        lr: learning rate of AdamW (0.01 in the paper, A.1).
-        weight_decay: decay of AdamW; 0.01, torch's default, is what the public DNO code runs.
+        lr: learning rate (0.01 in the paper, A.1).
+        weight_decay: decay of the noise; 0.01, torch's default, is what the public DNO code runs.
+        optimizer: `adamw` (MIRA, DNO) or `sgd` with Nesterov's momentum (ReNO).
+        momentum: of `sgd`.
         clip_norm: largest gradient norm of a job; 1 in the public DNO code.
         engine: `full`, `checkpoint` or `walk`, see `mira_pl.trajectory`.
         store_steps: steps whose activations `checkpoint` and `walk` keep; `auto` is what fits into memory.
@@ -64,6 +66,8 @@ class NoiseAlignment(L.LightningModule):
         iterations: int = 50,
         lr: float = 0.01,
         weight_decay: float = 0.01,
+        optimizer: Literal["adamw", "sgd"] = "adamw",
+        momentum: float = 0.9,
         clip_norm: float = 1.0,
         engine: EngineName = "checkpoint",
         store_steps: int | Literal["auto"] = 0,
@@ -77,7 +81,9 @@ class NoiseAlignment(L.LightningModule):
     ) -> None:
         super().__init__()
         _check(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
-        _check_not_negative(weight_decay=weight_decay, elbo_pairs=elbo_pairs, film_frames=film_frames)
+        _check_not_negative(
+            weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames
+        )
         if not reward.differentiable:
             raise ValueError(
                 f"{type(objective).__name__} needs reward gradients, but {reward.name} has none: "
@@ -85,6 +91,7 @@ class NoiseAlignment(L.LightningModule):
             )
         self.backbone, self.reward, self.objective, self.clip = backbone, reward, objective, clip
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
+        self.update, self.momentum = optimizer, momentum
         if store_steps != "auto":
             _check_not_negative(store_steps=store_steps)
         self.engine: EngineName = engine
@@ -101,7 +108,10 @@ class NoiseAlignment(L.LightningModule):
         self._spent = backbone.spent
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW([self.noise], lr=self.lr, weight_decay=self.weight_decay)
+        options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.update == "sgd":
+            return torch.optim.SGD([self.noise], **options, momentum=self.momentum, nesterov=self.momentum > 0)
+        return torch.optim.AdamW([self.noise], **options)
 
     def on_fit_start(self) -> None:
         """Move the frozen parts, drop what is finished, and set the number of rounds."""
@@ -141,12 +151,12 @@ class NoiseAlignment(L.LightningModule):
         state, gradient = self.state, self.noise.grad
         if state is None or gradient is None or not len(gradient) or not bool(state.running.any()):
             return
+        if self.objective.noises == "initial":
+            gradient[:, :-1] = 0  # what is not learned has no part in the norm
         norm = gradient.flatten(1).norm(dim=1)
         state.stop(~torch.isfinite(norm), FAILED)
         scale = torch.where(state.running, self.clip_norm / norm.clamp(min=self.clip_norm), torch.zeros_like(norm))
         gradient.copy_(torch.where(_rows(state.running, gradient), gradient * _rows(scale, gradient), 0.0))
-        if self.objective.noises == "initial":
-            gradient[:, :-1] = 0
         for row in state.trace[len(state.trace) - state.rows_last :]:
             row["grad_norm"] = float(norm[state.place(row["key"])])
 

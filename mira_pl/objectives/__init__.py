@@ -3,5 +3,6 @@
 from .base import Loss, Objective
 from .dno import DNO
 from .mira import MIRA
+from .reno import ReNO
 
-__all__ = ["DNO", "MIRA", "Loss", "Objective"]
+__all__ = ["DNO", "MIRA", "Loss", "Objective", "ReNO"]

@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mira_pl import DNO, MIRA, Brightness, StableDiffusion, align
+from mira_pl import DNO, MIRA, Brightness, StableDiffusion, align, draw
 from mira_pl.fit.state import BatchState
-from mira_pl.objectives import Objective
+from mira_pl.objectives import Objective, ReNO
 from mira_pl.objectives.base import Loss
+from mira_pl.problem import Problem
+from mira_pl.prompts import make_jobs
 from mira_pl.runs import RunFolder
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -77,6 +79,24 @@ def test_clipping_is_a_jobs_own(tiny_sd):
     together = small_align(tiny_sd, Spiky(), clip_norm=1e-3)
     plain = small_align(tiny_sd, DNO(), clip_norm=1e-3)
     assert torch.equal(together.images[1], plain.images[1])
+
+
+def test_sgd_is_torchs_with_nesterovs_momentum(tiny_sd):
+    """ReNO's update on x_T alone: the steps' noises stay where they were."""
+    options = {"optimizer": "sgd", "lr": 5.0, "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.1}
+    found = small_align(tiny_sd, ReNO(), prompts=["a cat"], **options)
+    backbone = StableDiffusion(str(tiny_sd), steps=3)
+    problem = Problem.of(backbone, Brightness(), make_jobs(["a cat"], [0]))
+    noise = draw(problem.jobs, backbone.noise_shape).requires_grad_()
+    optimizer = torch.optim.SGD([noise], lr=5.0, momentum=0.9, nesterov=True)
+    for tick in range(3):
+        optimizer.zero_grad()
+        ReNO().loss(problem, noise, None, tick).value.sum().backward()
+        noise.grad[:, :-1] = 0
+        torch.nn.utils.clip_grad_norm_([noise], 0.1)
+        optimizer.step()
+    torch.testing.assert_close(found.images, problem.attempt(noise.detach()).trajectory.images, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(found.images, found.start_images)
 
 
 def test_jobs_stop_on_their_own(tiny_sd):

@@ -40,6 +40,17 @@ def test_killed_after_a_tick(reference, run_fit, tmp_path, monkeypatch, tick):
     assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
 
 
+def test_killed_with_momentum(run_fit, tmp_path, monkeypatch):
+    """ReNO's update has a memory of its own."""
+    flags = ["--model.objective", "ReNO", "--model.optimizer", "sgd", "--model.lr", "0.5"]
+    whole, out = run_fit(tmp_path / "whole", *flags), tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        killed_after(5, patch, BatchState, "save")
+        assert in_child(lambda: run_fit(out, *flags)) == signal.SIGKILL
+    run_fit(out, *flags)
+    assert same_files(whole, out)
+
+
 @pytest.mark.parametrize(("name", "count"), [("save_images", 1), ("save_noise", 2), ("add", 1), ("save_contact", 2)])
 def test_killed_while_results_are_written(reference, run_fit, tmp_path, monkeypatch, name, count):
     out = tmp_path / "killed"
