@@ -70,22 +70,23 @@ class LatentDiffusion(Backbone):
 
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
         timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
+        alpha = self.schedule.alpha[step]  # timesteps may lie between those of training: the schedule knows their level
         if self.guidance == 1:
-            return self.count(self.predict(x, timestep, condition.positive), 1)
+            return self.count(self.predict(x, timestep, alpha, condition.positive), 1)
         both = condition.negative.then(condition.positive)
-        predicted = self.count(self.predict(x.repeat(2, 1, 1, 1), timestep.repeat(2), both), 2)
+        predicted = self.count(self.predict(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
         negative, positive = predicted.chunk(2)
         return negative + self.guidance * (positive - negative)
 
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
-        return self.count(self.predict(x, timestep, condition.positive), 1)
+        alpha = self.alpha(timestep).view(-1, 1, 1, 1).to(x.dtype)
+        return self.count(self.predict(x, timestep, alpha, condition.positive), 1)
 
-    def predict(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
+    def predict(self, x: Latents, timestep: Tensor, alpha: Tensor, text: Text) -> Latents:
         """The predicted noise, fp32; of a velocity v it is sqrt(abar) v + sqrt(1 - abar) x."""
         output = self.run(x.to(self.dtype), timestep, text).to(x.dtype)
         if self.prediction == "epsilon":
             return output
-        alpha = self.alpha(timestep).view(-1, 1, 1, 1).to(x.dtype)
         return alpha.sqrt() * output + (1 - alpha).sqrt() * x
 
     def decode(self, latents: Latents) -> Images:
@@ -93,7 +94,7 @@ class LatentDiffusion(Backbone):
         return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.to(latents.dtype)
 
     def alpha(self, timestep: Tensor) -> Tensor:
-        return self.alphas_cumprod.to(timestep.device)[timestep.long()]
+        return self.alphas_cumprod.to(timestep.device)[timestep]
 
     def to(self, device: torch.device | str) -> "LatentDiffusion":
         self.device = torch.device(device)

@@ -1,5 +1,7 @@
 """SDXL draws what diffusers' pipeline draws from the same seeds."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,20 @@ def test_images_are_those_of_the_diffusers_pipeline(
     expected = theirs(tiny_sdxl, jobs, DDIMScheduler, 5, guidance, eta=eta)
     torch.testing.assert_close(images, expected, atol=1e-5, rtol=1e-5)
     assert images.std() > 0.01
+
+
+@torch.no_grad()
+def test_velocity_between_two_timesteps_of_training(tiny_sdxl: Path, tmp_path: Path, jobs: list[Job]) -> None:
+    """Euler's evenly spaced timesteps are no whole numbers: the noise level is the schedule's, not a table's."""
+    folder = tmp_path / "velocity"
+    shutil.copytree(tiny_sdxl, folder)
+    file = folder / "scheduler" / "scheduler_config.json"
+    changes = {"prediction_type": "v_prediction", "timestep_spacing": "linspace"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    backbone = SDXL(str(folder), steps=5, guidance=1.0, sampler="euler_ancestral")
+    assert any(timestep % 1 for timestep in backbone.schedule.timesteps)
+    expected = theirs(folder, jobs, EulerAncestralDiscreteScheduler, 5, 1.0)
+    torch.testing.assert_close(ours(backbone, jobs), expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
