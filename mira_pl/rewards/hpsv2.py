@@ -50,6 +50,7 @@ IN_BLOCK = {
     "mlp.c_proj": "mlp.fc2",
 }
 BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)")
+TOWER_BLOCK = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)")
 
 
 class HPSv2(Reward):
@@ -156,6 +157,53 @@ def _block(match: re.Match[str], value: Tensor) -> dict[str, Tensor]:
         names = ("q_proj", "k_proj", "v_proj")
         return {f"{stem}.self_attn.{n}.{kind}": v for n, v in zip(names, value.chunk(3), strict=True)}
     return {f"{stem}.{IN_BLOCK[part]}.{kind}": value}
+
+
+def to_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `from_open_clip`."""
+    names = {ours: theirs for theirs, ours in WHOLE.items()}
+    modules = {ours: theirs for theirs, ours in MODULES.items()}
+    parts = {ours: theirs for theirs, ours in IN_BLOCK.items()}
+    mapped: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        module, _, kind = key.rpartition(".")
+        if key in names:
+            transposed = names[key] in ("text_projection", "visual.proj")
+            mapped[names[key]] = value.T.contiguous() if transposed else value
+        elif module in modules:
+            mapped[f"{modules[module]}.{kind}"] = value
+        elif block := TOWER_BLOCK.fullmatch(module):
+            tower, layer, part = block.groups()
+            stem = f"{'visual.' if tower == 'vision' else ''}transformer.resblocks.{layer}"
+            if part in parts:
+                mapped[f"{stem}.{parts[part]}.{kind}"] = value
+            elif part == "self_attn.q_proj":
+                others = (weights[f"{module[:-6]}{name}_proj.{kind}"] for name in "kv")
+                mapped[f"{stem}.attn.in_proj_{kind}"] = torch.cat([value, *others])
+    return mapped
+
+
+def open_clip_architecture(config: CLIPConfig) -> dict[str, Any]:
+    """open_clip's `model_cfg` of a transformers configuration: the inverse of `clip_config`."""
+    text: Any = config.text_config
+    vision: Any = config.vision_config
+    return {
+        "embed_dim": config.projection_dim,
+        "vision_cfg": {
+            "image_size": vision.image_size,
+            "layers": vision.num_hidden_layers,
+            "width": vision.hidden_size,
+            "head_width": vision.hidden_size // vision.num_attention_heads,
+            "patch_size": vision.patch_size,
+        },
+        "text_cfg": {
+            "context_length": text.max_position_embeddings,
+            "vocab_size": text.vocab_size,
+            "width": text.hidden_size,
+            "heads": text.num_attention_heads,
+            "layers": text.num_hidden_layers,
+        },
+    }
 
 
 def _make_positions(clip: CLIPModel) -> None:

@@ -33,19 +33,23 @@ def generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
-def sample_scenes(count: int, random: torch.Generator, single: float = 0.7, palette: int = len(COLOURS)) -> Scenes:
+def sample_scenes(
+    count: int, random: torch.Generator, single: float = 0.7, palette: int = len(COLOURS), spread: float = 1.0
+) -> Scenes:
     """Draw `count` scenes: a share `single` of one animal, the rest half animal pairs and half animal-object pairs.
 
     Args:
         palette: how many of the colours these scenes share; few make animals of one colour meet in a batch.
+        spread: share of the widest range of places, sizes and tilts, 0 to 1.
     """
     subject, colour = _sample_subjects(count, random, single, palette)
     pair = subject[:, 1] != NOTHING
     uniform = lambda *shape: torch.rand(*shape, generator=random)  # noqa: E731
+    about_0 = lambda *shape: spread * (2 * uniform(*shape) - 1)  # noqa: E731
 
-    size = torch.where(pair[:, None], 0.40 + 0.12 * uniform(count, 2), 0.58 + 0.27 * uniform(count, 2))
+    size = torch.where(pair[:, None], 0.46 + 0.06 * about_0(count, 2), 0.715 + 0.135 * about_0(count, 2))
     room = (1 - 0.95 * size)[..., None]
-    centre = (2 * uniform(count, 2, 2) - 1) * room.clamp(min=0)
+    centre = about_0(count, 2, 2) * room.clamp(min=0)
     side = torch.where(uniform(count) < 0.5, 1.0, -1.0)
     beside = torch.stack([side, -side], dim=1) * (0.47 + 0.06 * uniform(count, 2))
     centre[..., 0] = torch.where(pair[:, None], beside, centre[..., 0])
@@ -57,7 +61,7 @@ def sample_scenes(count: int, random: torch.Generator, single: float = 0.7, pale
         colour=colour,
         centre=centre,
         size=size,
-        angle=0.25 * (2 * uniform(count, 2) - 1),
+        angle=0.25 * about_0(count, 2),
         mirror=torch.where(uniform(count, 2) < 0.5, 1.0, -1.0),
         sky=sky,
         ground=ground,

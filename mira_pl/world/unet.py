@@ -37,6 +37,19 @@ def build_unet() -> UNet2DConditionModel:
     )
 
 
+def build_text_to_image(clip: Path) -> nn.ModuleDict:
+    """An untrained U-Net and the text tower of a CLIP folder."""
+    text: Any = CLIPTextModel.from_pretrained(clip, dtype=torch.float32)
+    return nn.ModuleDict({"unet": build_unet(), "text": text.train()})
+
+
+def load_text_to_image(folder: Path) -> nn.ModuleDict:
+    """The U-Net and the text tower of a pipeline folder, in fp32, to be trained on."""
+    unet: Any = UNet2DConditionModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False)
+    text: Any = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    return nn.ModuleDict({"unet": unet.float().train(), "text": text.train()})
+
+
 class UNetTraining(WorldTraining):
     """v-prediction on cached latents; an exponential moving average of the weights is what gets exported.
 
@@ -51,6 +64,8 @@ class UNetTraining(WorldTraining):
         pictures: distinct pictures, rendered and encoded once, then drawn from at random.
         unconditional: share of empty captions, for guidance.
         ema_decay: decay of the weight average a step.
+        spread: share of the widest range of places, sizes and tilts: the narrower, the less there is to learn.
+        start: pipeline folder whose U-Net and text tower to go on from; None starts with CLIP's text tower alone.
     """
 
     def __init__(
@@ -66,11 +81,12 @@ class UNetTraining(WorldTraining):
         pictures: int = 40_000,
         unconditional: float = 0.1,
         ema_decay: float = 0.999,
+        spread: float = 1.0,
+        start: Path | None = None,
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
-        self.pictures, self.unconditional = pictures, unconditional
-        text = CLIPTextModel.from_pretrained(clip, dtype=torch.float32).train()
-        self.model = nn.ModuleDict({"unet": build_unet(), "text": text})
+        self.pictures, self.unconditional, self.spread = pictures, unconditional, spread
+        self.model = build_text_to_image(clip) if start is None else load_text_to_image(start)
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.ema.requires_grad_(False)
         # A tuple keeps the frozen VAE out of the module registry: checkpoints hold only what is learned.
@@ -129,7 +145,8 @@ class UNetTraining(WorldTraining):
         """Each process renders and encodes its share of the chunks that are not yet on disk."""
         cache.mkdir(parents=True, exist_ok=True)
         files = [cache / f"{chunk:04d}.safetensors" for chunk in range(self.pictures // CHUNK)]
-        scenes = [sample_scenes(CHUNK, generator(self.seed + 1000, chunk)) for chunk in range(len(files))]
+        streams = [generator(self.seed + 1000, chunk) for chunk in range(len(files))]
+        scenes = [sample_scenes(CHUNK, random, spread=self.spread) for random in streams]
         render, vae = Renderer(), nn.Module.to(self.frozen[0], self.device)
         for chunk in range(self.global_rank, len(files), self.trainer.world_size):
             if not files[chunk].exists():

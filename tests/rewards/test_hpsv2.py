@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from mira_pl.rewards import HPSv2
-from mira_pl.rewards.hpsv2 import VIT_H_14, clip_config, from_open_clip
+from mira_pl.rewards.hpsv2 import VIT_H_14, clip_config, from_open_clip, open_clip_architecture, to_open_clip
 from mira_pl.rewards.preprocess import clip_pixels
 from mira_pl.world.tokens import MAX_TOKENS, build_tokenizer
 
@@ -55,6 +55,14 @@ def test_every_weight_of_vit_h_14_has_its_place() -> None:
     assert (len(theirs.state_dict()), len(mapped)) == (686, 910)
     assert {key: value.shape for key, value in mapped.items()} == {key: value.shape for key, value in wanted.items()}
     assert sum(value.numel() for value in mapped.values()) == pytest.approx(986.1e6, rel=1e-4)
+
+
+def test_the_way_back_to_open_clips_layout_is_exact(peer: OpenCLIP) -> None:
+    weights = peer.state_dict()
+    back = to_open_clip(from_open_clip(weights))
+    assert back.keys() == weights.keys() and all(torch.equal(back[key], weights[key]) for key in weights)
+    architecture = tiny_open_clip(len(build_tokenizer()))
+    assert open_clip_architecture(clip_config(architecture)) == architecture
 
 
 def test_the_mask_of_older_checkpoints_is_dropped(peer: OpenCLIP) -> None:

@@ -13,8 +13,13 @@ from transformers import CLIPTextModel
 import mira_pl
 from mira_pl import StableDiffusion, draw
 from mira_pl.commands.pretrain import main
+from mira_pl.judges.truth import TruthJudge
 from mira_pl.prompts import make_jobs
+from mira_pl.rewards import HPSv2, PickScore
 from mira_pl.trajectory import sample
+from mira_pl.world.preference import poll
+from mira_pl.world.render import Renderer
+from mira_pl.world.scenes import generator
 from mira_pl.world.vae import VAETraining
 
 PACKAGED = Path(mira_pl.__file__).parent / "assets"
@@ -66,6 +71,29 @@ def test_exported_vae_loads_with_unit_latents(tmp_path):
 def test_other_trainers_export(tmp_path, trainer):
     train(tmp_path / "model", trainer, steps=2)
     assert list((tmp_path / "model").glob("*.safetensors"))
+
+
+def test_preferences_export_what_the_rewards_load(tmp_path):
+    """PickScore reads transformers' layout, HPSv2 open_clip's; both are the tuned CLIP."""
+    for layout in ("transformers", "open_clip"):
+        trainer = f"PreferenceTraining --model.clip {PACKAGED}/clip --model.layout {layout}"
+        train(tmp_path / layout, trainer, steps=2)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    prompts = ["a red fox", "a cat"]
+    pick = PickScore(str(tmp_path / "transformers"), str(tmp_path / "transformers"))
+    hps = HPSv2(str(tmp_path / "open_clip"), tokenizer=str(tmp_path / "open_clip"))
+    start = PickScore(str(PACKAGED / "clip"), str(PACKAGED / "clip")).score(images, prompts)
+    for tuned in (pick.score(images, prompts), hps.score(images, prompts) * hps.clip.model.logit_scale.exp()):
+        assert not torch.equal(tuned, start) and (tuned - start).abs().max() < 20  # two steps do not unlearn CLIP
+
+
+def test_people_choose_the_right_animal_and_the_better_picture():
+    choices = poll(400, generator(0, 0), Renderer(), faithful=6.0, taste=0.0)
+    judge = TruthJudge()
+    right = torch.stack([judge.right_subject(side, choices.prompts) for side in (choices.first, choices.second)])
+    apart = right[0] != right[1]
+    assert 0.2 < apart.float().mean() < 0.4  # 2 * 0.8 * 0.2 where no other slip hits the same animal
+    assert ((choices.share > 0.5) == right[0].bool())[apart].float().mean() > 0.97
 
 
 @pytest.mark.slow
