@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..backbones import StableDiffusion
-from ..experiments.hacking import Labelled, collect, curves, detection, figure, outcome_table
+from ..experiments.hacking import Labelled, at_equal_reward, collect, curves, detection, figure, outcome_table
 from ..experiments.quality import contact_sheet, distance_to_renders, measure
 from ..judges.truth import TruthJudge
 from ..runs import RunFolder, write_atomic
@@ -42,16 +42,25 @@ def hacking(argv: Sequence[str]) -> None:
     """Reward against truth for finished runs of the emoji world, and the AUROC of every drift measure."""
     parser = argparse.ArgumentParser(prog="python -m mira_pl experiment hacking", description=hacking.__doc__)
     parser.add_argument("runs", nargs="+", help="NAME=FOLDER of each run")
+    parser.add_argument(
+        "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
     options = parser.parse_args(list(argv))
     table = collect([_labelled(text) for text in options.runs], TruthJudge())
-    results = {"outcome": outcome_table(table), "curves": curves(table), "detection": detection(table)}
+    results = {
+        "outcome": outcome_table(table),
+        "equal_reward": at_equal_reward(table, options.share),
+        "curves": curves(table),
+        "detection": detection(table),
+    }
     for name, result in results.items():
         write_atomic(options.out / f"{name}.csv", result.to_csv(index=False).encode())
     buffer = io.BytesIO()
     figure(results["curves"]).savefig(buffer, format="png", dpi=120)
     write_atomic(options.out / "figure.png", buffer.getvalue())
     _print("last frame, mean (95 % interval over prompts)", results["outcome"])
+    _print(f"faithful at {options.share:.0%} of the gain of the first run", results["equal_reward"])
     _print("hacked or faithful: AUROC", results["detection"])
     print(options.out)
 

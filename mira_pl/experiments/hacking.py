@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -82,6 +82,53 @@ def curves(frames_of_runs: Any) -> pd.DataFrame:
     """Means by method and iteration: reward against truth, not end points alone."""
     columns = ["reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"]
     return frames_of_runs.groupby(["method", "iteration"], sort=False)[columns].mean().reset_index()
+
+
+def at_equal_reward(frames_of_runs: Any, share: float = 0.5) -> pd.DataFrame:
+    """How many pictures are faithful where each method has gained `share` of what the first one gains in all.
+
+    Read off the curve of means between two frames, with a 95 % interval over prompts, resampled with its own rewards
+    against the same level. A method that never gets there has no value.
+    """
+    methods = list(frames_of_runs["method"].unique())
+    first = _by_job(frames_of_runs, methods[0])
+    means = first.reward.mean(axis=0)
+    level = means[0] + share * (means[-1] - means[0])
+    rows: list[dict[str, object]] = []
+    for method in methods:
+        jobs = _by_job(frames_of_runs, method)
+        statistic = lambda rows, jobs=jobs: crossing(jobs.reward[rows], jobs.faithful[rows], level)  # noqa: E731
+        gets_there = not np.isnan(crossing(jobs.reward, jobs.faithful, level))
+        faithful = bootstrap(statistic, jobs.prompts) if gets_there else None
+        rows.append({"method": method, "reward": level, "faithful": faithful})
+    return pd.DataFrame(rows)
+
+
+def crossing(reward: np.ndarray, faithful: np.ndarray, level: float) -> float:
+    """Mean of `faithful` [jobs, frames] where the mean of `reward` first reaches `level`; NaN if it never does."""
+    rewards, truth = reward.mean(axis=0), faithful.mean(axis=0)
+    reached = np.flatnonzero(rewards >= level)
+    if not len(reached):
+        return float("nan")
+    after = reached[0]
+    if after == 0:
+        return float(truth[0])
+    way = (level - rewards[after - 1]) / (rewards[after] - rewards[after - 1])
+    return float(truth[after - 1] + way * (truth[after] - truth[after - 1]))
+
+
+class _Jobs(NamedTuple):
+    reward: np.ndarray
+    faithful: np.ndarray
+    prompts: list[str]
+
+
+def _by_job(frames_of_runs: Any, method: str) -> _Jobs:
+    """Rewards and verdicts of one method, [jobs, frames]."""
+    part = frames_of_runs[frames_of_runs["method"] == method]
+    wide = part.pivot(index="key", columns="iteration", values=["reward", "faithful"])
+    prompts = part.drop_duplicates("key").set_index("key")["prompt"].loc[wide.index].tolist()
+    return _Jobs(wide["reward"].to_numpy(), wide["faithful"].to_numpy(), prompts)
 
 
 def detection(frames_of_runs: Any) -> pd.DataFrame:

@@ -1,0 +1,42 @@
+"""Reward against truth: what is read off the curves, on numbers made by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mira_pl.experiments.hacking import at_equal_reward, crossing, curves
+
+
+def frames(method: str, rewards: list[list[float]], faithful: list[list[float]]) -> pd.DataFrame:
+    """One job a row, one frame a column."""
+    rows = [
+        {"method": method, "key": f"k{job}", "prompt": f"p{job}", "iteration": float(frame), "reward": reward}
+        | {"faithful": truth, "animal": truth, "colour": np.nan, "drift": 0.0, "score_difference": 0.0, "clip": 0.0}
+        for job, (row, truths) in enumerate(zip(rewards, faithful, strict=True))
+        for frame, (reward, truth) in enumerate(zip(row, truths, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_crossing_lies_between_two_frames():
+    reward, faithful = np.array([[0.0, 1, 4], [0, 1, 4]]), np.array([[1.0, 1, 0], [1, 0, 0]])
+    assert crossing(reward, faithful, 2.5) == pytest.approx(0.25)  # half way from 0.5 to 0
+    assert crossing(reward, faithful, -1) == 1.0
+    assert np.isnan(crossing(reward, faithful, 5))
+
+
+def test_methods_meet_at_the_level_of_the_first():
+    """The first gains 4 and loses all; a slower one stays faithful and is met at 2; a third never gets there."""
+    table = pd.concat(
+        [
+            frames("dno", [[0, 2, 4], [0, 2, 4]], [[1, 1, 0], [1, 0, 0]]),
+            frames("slow", [[0, 1, 2], [0, 1, 2]], [[1, 1, 1], [1, 1, 1]]),
+            frames("held", [[0, 1, 1], [0, 1, 1]], [[1, 1, 1], [1, 1, 1]]),
+        ],
+        ignore_index=True,
+    )
+    found = at_equal_reward(table, 0.5).set_index("method")["faithful"]
+    assert found["dno"][0] == 0.5 and found["dno"][1:] == (0.0, 1.0)
+    assert found["slow"] == (1.0, 1.0, 1.0)
+    assert found["held"] is None
+    assert curves(table).groupby("method", sort=False)["reward"].last().tolist() == [4, 2, 1]
