@@ -74,7 +74,7 @@ def test_yaml_names_rewards_by_class(tiny_clip, images):
       - {{reward: {{class_path: JPEGSize, init_args: {{quality: 80}}}}, weight: 0.5}}
       - {{reward: Brightness, weight: 1}}
     """
-    reward = parser.instantiate(parser.parse_args([f"--reward={yaml}"])).reward
+    reward = parser.instantiate_classes(parser.parse_args([f"--reward={yaml}"])).reward
     assert [term.reward.name for term in reward.terms] == ["CLIPScore", "JPEGSize", "Brightness"]
     expected = 5 * CLIPScore(str(tiny_clip)).score(images, PROMPTS)
     expected = expected + 0.5 * JPEGSize(80).score(images, PROMPTS) + Brightness().score(images, PROMPTS)
