@@ -18,7 +18,7 @@ class Schedule:
 
     Attributes:
         timesteps: training timestep of every step, descending, [T].
-        alpha: cumulative signal share abar at every step, fp32, on the CPU, [T].
+        alpha: cumulative signal share abar at every step, fp32, on the CPU, [T]; flows begin at 0, pure noise.
         alpha_prev: abar after every step, [T].
         sigmas: std of the noise injected at every step, [T]; 0 is a deterministic step.
         start: std of x_T; samplers whose first noise level is finite begin slightly below 1.
