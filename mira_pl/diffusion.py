@@ -18,7 +18,7 @@ class Schedule:
 
     Attributes:
         timesteps: training timestep of every step, descending, [T].
-        alpha: cumulative signal share abar at every step, fp32, on the CPU, [T].
+        alpha: cumulative signal share abar at every step, fp32, on the CPU, [T]; flows begin at 0, pure noise.
         alpha_prev: abar after every step, [T].
         sigmas: std of the noise injected at every step, [T]; 0 is a deterministic step.
         start: std of x_T; samplers whose first noise level is finite begin slightly below 1.
@@ -44,10 +44,7 @@ class Schedule:
         """
         config: Any = scheduler.config
         longest = config.num_train_timesteps - config.steps_offset
-        if not 1 <= steps <= longest:
-            raise ValueError(f"steps must be in 1..{longest}, got {steps}")
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta must be in [0, 1], got {eta}; 0 is DDIM, 1 is DDPM-like sampling")
+        check_grid(steps, longest, eta)
         scheduler.set_timesteps(steps)
         stride = config.num_train_timesteps // steps
         grid = tuple(int(t) for t in scheduler.timesteps)
@@ -67,6 +64,14 @@ class Schedule:
     def stochastic(self) -> bool:
         """Whether any step injects noise."""
         return bool((self.sigmas > 0).any())
+
+
+def check_grid(steps: int, longest: int, eta: float) -> None:
+    """Refuse a number of steps or a noise that no DDIM grid has."""
+    if not 1 <= steps <= longest:
+        raise ValueError(f"steps must be in 1..{longest}, got {steps}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in [0, 1], got {eta}; 0 is DDIM, 1 is DDPM-like sampling")
 
 
 def ddim_sigmas(alpha: Float[Tensor, " T"], alpha_prev: Float[Tensor, " T"], eta: float) -> Float[Tensor, " T"]:
@@ -105,15 +110,32 @@ def _need_noise(std: Tensor, what: str) -> None:
         )
 
 
-def predict_x0(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Latents:
-    """The clean latents that x and its predicted noise imply."""
-    alpha = schedule.alpha[step]
-    return (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The two parts that a denoiser sees in x = sqrt(abar) x_0 + sqrt(1 - abar) eps.
+
+    Either gives the other as long as 0 < abar < 1. At abar = 0, where flows begin, x is the noise and says nothing of
+    x_0: only the model does.
+    """
+
+    eps: Latents
+    x0: Latents
 
 
-def transition(x: Latents, eps: Latents, schedule: Schedule, step: int) -> Gaussian:
+def from_noise(x: Latents, eps: Latents, alpha: Tensor) -> Prediction:
+    """What a predicted noise says of x; needs abar > 0."""
+    return Prediction(eps, (x - (1 - alpha) ** 0.5 * eps) / alpha**0.5)
+
+
+def from_velocity(x: Latents, v: Latents, alpha: Tensor) -> Prediction:
+    """What a predicted v = sqrt(abar) eps - sqrt(1 - abar) x_0 says of x (Salimans and Ho 2022)."""
+    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+    return Prediction(signal * v + noise * x, signal * x - noise * v)
+
+
+def transition(prediction: Prediction, schedule: Schedule, step: int) -> Gaussian:
     """p(x_prev | x) of DDIM: the same arithmetic, in the same order, as diffusers' `DDIMScheduler.step`."""
     alpha_prev, sigma = schedule.alpha_prev[step], schedule.sigmas[step]
     # Where all of the next level's noise is injected (consistency sampling), rounding may leave less than 0.
-    direction = (1 - alpha_prev - sigma**2).clamp(min=0) ** 0.5 * eps
-    return Gaussian(alpha_prev**0.5 * predict_x0(x, eps, schedule, step) + direction, sigma)
+    direction = (1 - alpha_prev - sigma**2).clamp(min=0) ** 0.5 * prediction.eps
+    return Gaussian(alpha_prev**0.5 * prediction.x0 + direction, sigma)

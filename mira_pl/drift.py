@@ -32,7 +32,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class ScoreEnergy:
-    """S = sum_t w_t ||s(x_t)||^2 (MIRA, eq. 4).
+    """S = sum_t w_t ||s(x_t)||^2 (MIRA, eq. 4). What it is in the variables of a rectified flow: see `mira_pl.flow`.
 
     Attributes:
         score: `network`: s = -eps / sqrt(1 - abar). `transition`: s = -(x_prev - mean) / sigma^2, so that with the

@@ -78,8 +78,8 @@ class Chain:
     def step(self, x: Latents, noise: Latents, index: int) -> tuple[Latents, Tensor, Latents]:
         """x_prev, the measures' shares [m, b] and the prediction, of step `index`."""
         schedule = self.backbone.schedule
-        eps = self.backbone.eps(x, index, self.condition)
-        gaussian = transition(x, eps, schedule, index)
+        prediction = self.backbone.predict(x, index, self.condition)
+        gaussian, eps = transition(prediction, schedule, index), prediction.eps
         shares = [m.step(schedule, index, x, eps, gaussian, noise) for m in self.measures]
         return gaussian.sample(noise), torch.stack(shares) if shares else x.new_zeros(0, len(x)), eps
 

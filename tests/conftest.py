@@ -1,16 +1,16 @@
-"""A tiny Stable Diffusion of the real classes, jobs, and the check of the maths' shape annotations under pytest."""
+"""Tiny models of the real classes, jobs, and the check of the maths' shape annotations under pytest."""
 
 from jaxtyping import install_import_hook
 
-MATHS = ["types", "noise", "diffusion", "drift", "trajectory", "problem", "backbones", "objectives"]
+MATHS = ["types", "noise", "diffusion", "flow", "drift", "trajectory", "problem", "backbones", "objectives"]
 install_import_hook([f"mira_pl.{module}" for module in MATHS], "beartype.beartype")
 
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
+import tiny  # noqa: E402
 import torch  # noqa: E402
 from diffusers import (  # noqa: E402
-    AutoencoderKL,
     DPMSolverMultistepScheduler,
     PixArtAlphaPipeline,
     PixArtTransformer2DModel,
@@ -22,9 +22,6 @@ from transformers import (  # noqa: E402
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    T5Config,
-    T5EncoderModel,
-    T5Tokenizer,
 )
 
 from mira_pl.types import Job  # noqa: E402
@@ -42,7 +39,11 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = build_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = {"vae": _vae(), "unet": _unet(), "text_encoder": _text_encoder(len(tokenizer), tokenizer.eos_token_id)}
+        parts = {
+            "vae": tiny.vae(),
+            "unet": _unet(),
+            "text_encoder": _text_encoder(len(tokenizer), tokenizer.eos_token_id),
+        }
     pipeline = StableDiffusionPipeline(
         **parts, tokenizer=tokenizer, scheduler=sd_scheduler(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
@@ -81,38 +82,6 @@ def _text_encoder(words: int, end: int) -> CLIPTextModel:
     )  # fmt: skip
 
 
-def _vae(**options: object) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=8,
-        scaling_factor=0.5,
-        **options,
-    )
-
-
-def text_config(width: int, projection: int) -> CLIPTextConfig:
-    from mira_pl.world.tokens import MAX_TOKENS, build_tokenizer
-
-    tokenizer = build_tokenizer()
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=MAX_TOKENS,
-        projection_dim=projection,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
 @pytest.fixture(scope="session")
 def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Latents [4, 4, 4], images [3, 8, 8]; text of width 16 + 24, pooled 12."""
@@ -138,9 +107,9 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
             projection_class_embeddings_input_dim=12 + 6 * 8,
         )
         pipeline = StableDiffusionXLPipeline(
-            vae=_vae(force_upcast=True),
-            text_encoder=CLIPTextModel(text_config(16, 12)),
-            text_encoder_2=CLIPTextModelWithProjection(text_config(24, 12)),
+            vae=tiny.vae(force_upcast=True),
+            text_encoder=CLIPTextModel(tiny.text_config(16, 12)),
+            text_encoder_2=CLIPTextModelWithProjection(tiny.text_config(24, 12)),
             tokenizer=build_tokenizer(),
             tokenizer_2=build_tokenizer(),
             unet=unet,
@@ -155,8 +124,6 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_pixart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Latents [4, 4, 4], images [3, 8, 8]; text of width 16; the transformer also gives a variance."""
     folder = tmp_path_factory.mktemp("tiny_pixart")
-    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁", -2.0)]
-    words += [(f"▁{word}", -1.0) for word in ("a", "cat", "red", "dog", "fox")]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         transformer = PixArtTransformer2DModel(
@@ -170,21 +137,42 @@ def tiny_pixart(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch_size=2,
             caption_channels=16,
         )
-        config = T5Config(
-            vocab_size=len(words),
-            d_model=16,
-            d_kv=8,
-            d_ff=32,
-            num_layers=2,
-            num_heads=2,
-            feed_forward_proj="gated-gelu",
-        )
         pipeline = PixArtAlphaPipeline(
-            tokenizer=T5Tokenizer(vocab=words, extra_ids=0),
-            text_encoder=T5EncoderModel(config),
-            vae=_vae(),
+            tokenizer=tiny.t5_tokenizer(),
+            text_encoder=tiny.t5(16),
+            vae=tiny.vae(),
             transformer=transformer,
             scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear"),
         )
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents [4, 8, 8], images [3, 16, 16]; text of width 8 + 16 beside 32, pooled 12 + 12."""
+    return tiny.sd3(tmp_path_factory.mktemp("tiny_sd3"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dev(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX that reads guidance and shifts its times by the picture's size; latents of half its side."""
+    return tiny.flux(tmp_path_factory.mktemp("tiny_dev"), dev=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_schnell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX that does neither."""
+    return tiny.flux(tmp_path_factory.mktemp("tiny_schnell"), dev=False)
+
+
+@pytest.fixture(scope="session", params=["dev", "schnell"])
+def tiny_flux(request: pytest.FixtureRequest) -> Path:
+    """Both kinds of FLUX, one after the other."""
+    return request.getfixturevalue(f"tiny_{request.param}")
+
+
+@pytest.fixture(scope="session")
+def tiny_sana(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Latents [4, 16, 16], images [3, 32, 32]; text of width 8, a token a letter."""
+    return tiny.sana(tmp_path_factory.mktemp("tiny_sana"))

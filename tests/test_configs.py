@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mira_pl.backbones
 from mira_pl.fit.cli import DEFAULT_CONFIG, FitCLI, OneLineParser
 from mira_pl.fit.data import PromptData
 from mira_pl.fit.module import NoiseAlignment
@@ -34,7 +35,7 @@ def parser(model: type, data: type, subclass: bool) -> OneLineParser:
 @pytest.mark.parametrize("path", [Path(DEFAULT_CONFIG), *BASES], ids=lambda path: path.stem)
 def test_fit_configs(path):
     config = parser(NoiseAlignment, PromptData, False).parse_args(["--config", str(path)])
-    assert config.model.backbone.class_path.rsplit(".", 1)[-1] in ("StableDiffusion", "SDXL", "PixArt")
+    assert config.model.backbone.class_path.rsplit(".", 1)[-1] in mira_pl.backbones.__all__
     assert config.model.lr > 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mira_pl.backbones.analytic import sd_scheduler
-from mira_pl.diffusion import Gaussian, Schedule, predict_x0, transition
+from mira_pl.diffusion import Gaussian, Schedule, from_noise, from_velocity, transition
 
 SHAPE = (2, 4, 3, 3)
 
@@ -30,10 +30,29 @@ def test_transition_is_ddim_step_bit_for_bit(steps: int, eta: float) -> None:
     for step, timestep in enumerate(theirs.timesteps):
         eps, noise = randn(2 * step + 1), randn(2 * step + 2)
         expected = theirs.step(eps, timestep, x, eta=eta, variance_noise=noise)
-        x_prev = transition(x, eps, ours, step).sample(noise)
+        prediction = from_noise(x, eps, ours.alpha[step])
+        x_prev = transition(prediction, ours, step).sample(noise)
         assert torch.equal(x_prev, expected.prev_sample), f"step {step}"
-        assert torch.equal(predict_x0(x, eps, ours, step), expected.pred_original_sample), f"step {step}"
+        assert torch.equal(prediction.x0, expected.pred_original_sample), f"step {step}"
         x = x_prev
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])  # at eta 1 rounding makes diffusers' first step nan
+def test_velocity_is_ddim_step_bit_for_bit_even_from_pure_noise(eta: float) -> None:
+    """Zero terminal SNR (Lin et al. 2023): abar is 0 at the first step, where the noise alone says nothing of x_0."""
+    options = {"clip_sample": False, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    theirs = DDIMScheduler(rescale_betas_zero_snr=True, **options)
+    ours = Schedule.from_scheduler(theirs, 10, eta)
+    theirs.set_timesteps(10)
+    assert ours.alpha[0] == 0
+    x = randn(0)
+    for step, timestep in enumerate(theirs.timesteps):
+        v, noise = randn(2 * step + 1), randn(2 * step + 2)
+        expected = theirs.step(v, timestep, x, eta=eta, variance_noise=noise)
+        prediction = from_velocity(x, v, ours.alpha[step])
+        x = transition(prediction, ours, step).sample(noise)
+        assert torch.equal(x, expected.prev_sample), f"step {step}"
+        assert torch.equal(prediction.x0, expected.pred_original_sample), f"step {step}"
 
 
 def test_transition_is_ddim_step_with_alpha_of_one_at_the_end() -> None:
@@ -43,7 +62,7 @@ def test_transition_is_ddim_step_with_alpha_of_one_at_the_end() -> None:
     x, eps, noise = randn(0), randn(1), randn(2)
     for step, timestep in enumerate(theirs.timesteps):
         expected = theirs.step(eps, timestep, x, eta=1.0, variance_noise=noise).prev_sample
-        assert torch.equal(transition(x, eps, ours, step).sample(noise), expected)
+        assert torch.equal(transition(from_noise(x, eps, ours.alpha[step]), ours, step).sample(noise), expected)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +103,7 @@ def test_last_sigma_zero_ends_in_the_mean() -> None:
     cut, kept = schedule(10, last_sigma="zero"), schedule(10)
     assert cut.sigmas[9] == 0 < kept.sigmas[9]
     assert all(torch.equal(cut.sigmas[step], kept.sigmas[step]) for step in range(9))
-    last = transition(randn(0), randn(1), cut, 9)
+    last = transition(from_noise(randn(0), randn(1), cut.alpha[9]), cut, 9)
     assert torch.equal(last.sample(randn(2)), last.mean)
 
 
@@ -100,7 +119,8 @@ def test_one_step_of_gaussian_data_is_the_closed_form() -> None:
             float(v[step]) for v in (ours.alpha, ours.alpha_prev, [ours.sigmas[s] for s in range(20)])
         )
         slope = (alpha * alpha_prev) ** 0.5 + (1 - alpha_prev - sigma**2) ** 0.5 * (1 - alpha) ** 0.5
-        x_prev = transition(x, (1 - alpha) ** 0.5 * x, ours, step).sample(noise)
+        prediction = from_noise(x, (1 - alpha) ** 0.5 * x, ours.alpha[step])
+        x_prev = transition(prediction, ours, step).sample(noise)
         torch.testing.assert_close(x_prev, slope * x + sigma * noise, atol=1e-6, rtol=1e-5)
 
 

@@ -30,8 +30,8 @@ def walk(backbone: MixtureBackbone, noise: Noise) -> list[tuple[float, float, Te
     """(abar, sigma, eps, x_prev, mean, noise) of every step, without the code under test."""
     x, visited = noise[:, STEPS], []
     for step in range(STEPS):
-        eps = backbone.eps(x, step, backbone.encode(["", ""]))
-        gaussian = transition(x, eps, backbone.schedule, step)
+        prediction = backbone.predict(x, step, backbone.encode(["", ""]))
+        gaussian, eps = transition(prediction, backbone.schedule, step), prediction.eps
         injected = noise[:, STEPS - 1 - step]
         x = gaussian.mean + gaussian.std * injected
         visited.append((float(backbone.schedule.alpha[step]), float(gaussian.std), eps, x, gaussian.mean, injected))

@@ -10,7 +10,7 @@ import mira_pl
 ROOT = Path(mira_pl.__file__).parent
 LEVELS = (
     ("types", "assets"),
-    ("noise", "diffusion", "schedules", "prompt_sets", "prompts"),
+    ("noise", "diffusion", "flow", "schedules", "prompt_sets", "prompts"),
     ("drift", "backbones", "rewards"),
     ("trajectory",),
     ("memory",),

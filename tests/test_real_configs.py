@@ -25,8 +25,9 @@ RUN = """
 import sys
 from mira_pl.fit.cli import fit
 for name in sys.argv[2:]:
-    steps = [] if "pixart" in name or "turbo" in name else ["--model.backbone.init_args.steps", "3"]
-    fit(["--config", f"configs/{name}.yaml", "--model.iterations", "2", "--data.limit", "2", *steps,
+    fewer = [] if "pixart" in name or "turbo" in name else ["--model.backbone.init_args.steps", "3"]
+    fewer += ["--model.backbone.init_args.size", "8"] if "flux" in name else []
+    fit(["--config", f"configs/{name}.yaml", "--model.iterations", "2", "--data.limit", "2", *fewer,
          "--out", f"{sys.argv[1]}/{name}", "--wandb.mode", "disabled", "--trainer.enable_progress_bar", "false",
          "--trainer.accelerator", "cpu"])
 """
@@ -75,7 +76,10 @@ def imagereward(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(tiny_sd: Path, tiny_sdxl: Path, tiny_pixart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = {
+        name: request.getfixturevalue(f"tiny_{name}") for name in ("sd", "sdxl", "pixart", "sd3", "schnell", "sana")
+    }
     home, made = tmp_path_factory.mktemp("hf_home"), tmp_path_factory.mktemp("made")
     torch.manual_seed(0)
 
@@ -83,13 +87,16 @@ def home(tiny_sd: Path, tiny_sdxl: Path, tiny_pixart: Path, tmp_path_factory: py
         (made / name).mkdir()
         return made / name
 
-    publish(home, "stable-diffusion-v1-5/stable-diffusion-v1-5", tiny_sd)
+    publish(home, "stable-diffusion-v1-5/stable-diffusion-v1-5", tiny["sd"])
     for repository in ("stabilityai/stable-diffusion-xl-base-1.0", "stabilityai/sdxl-turbo"):
-        publish(home, repository, tiny_sdxl)
-    publish(home, "PixArt-alpha/PixArt-XL-2-1024-MS", tiny_pixart)
+        publish(home, repository, tiny["sdxl"])
+    publish(home, "PixArt-alpha/PixArt-XL-2-1024-MS", tiny["pixart"])
+    publish(home, "stabilityai/stable-diffusion-3.5-medium", tiny["sd3"])
+    publish(home, "black-forest-labs/FLUX.1-schnell", tiny["schnell"])
+    publish(home, "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", tiny["sana"])
     student = new("student")
     for part in ("transformer", "scheduler"):
-        shutil.copytree(tiny_pixart / part, student / part)
+        shutil.copytree(tiny["pixart"] / part, student / part)
     publish(home, "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", student)
     publish(home, "openai/clip-vit-large-patch14", clip(new("clip-l"), 768))
     publish(home, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", clip(new("clip-h"), 16))
@@ -114,6 +121,7 @@ def home(tiny_sd: Path, tiny_sdxl: Path, tiny_pixart: Path, tmp_path_factory: py
 def test_every_config_runs_offline_from_the_cache(home: Path, tmp_path: Path) -> None:
     names = [path.stem for path in CONFIGS]
     assert {"sdxl_hps", "sdxl_turbo_hps", "sd15_aesthetic", "pixart_compbench"} <= set(names)
+    assert {"sd35_hps", "flux_hps", "sana_hps"} <= set(names)
     environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
         environment.pop(name, None)

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler
 
 from mira_pl.backbones.analytic import sd_scheduler
-from mira_pl.diffusion import transition
+from mira_pl.diffusion import from_noise, transition
 from mira_pl.schedules import make_schedule, one_step
 
 SHAPE = (2, 4, 3, 3)
@@ -35,7 +35,7 @@ def test_euler_ancestral(steps: int, spacing: str) -> None:
         torch.testing.assert_close(x, theirs.scale_model_input(variance_exploding, timestep), atol=1e-4, rtol=1e-4)
         eps = randn(model)
         variance_exploding = theirs.step(eps, timestep, variance_exploding, generator=left).prev_sample
-        x = transition(x, eps, ours, step).sample(randn(right))
+        x = transition(from_noise(x, eps, ours.alpha[step]), ours, step).sample(randn(right))
     torch.testing.assert_close(x, variance_exploding, atol=2e-4, rtol=1e-4)  # the last level is 0: no scaling is left
 
 
@@ -51,7 +51,7 @@ def test_lcm(steps: int) -> None:
     for step, timestep in enumerate(theirs.timesteps):
         eps = randn(model)
         expected = theirs.step(eps, timestep, expected, generator=left, return_dict=False)[0]
-        x = transition(x, eps, ours, step).sample(randn(right))
+        x = transition(from_noise(x, eps, ours.alpha[step]), ours, step).sample(randn(right))
     torch.testing.assert_close(x, expected, atol=1e-3, rtol=1e-3)
 
 
@@ -66,7 +66,7 @@ def test_ddpm_is_ddim_with_eta_1(steps: int) -> None:
     for step, timestep in enumerate(theirs.timesteps):
         eps = randn(model)
         expected = theirs.step(eps, timestep, expected, generator=left).prev_sample
-        x = transition(x, eps, ours, step).sample(randn(right))
+        x = transition(from_noise(x, eps, ours.alpha[step]), ours, step).sample(randn(right))
     torch.testing.assert_close(x, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -76,7 +76,8 @@ def test_one_step_is_the_predicted_x0(timestep: int) -> None:
     random = torch.Generator().manual_seed(9)
     x, eps = randn(random), randn(random)
     expected = theirs.step(eps, timestep, x).pred_original_sample
-    last = transition(x, eps, one_step(theirs.alphas_cumprod, timestep), 0)
+    ours = one_step(theirs.alphas_cumprod, timestep)
+    last = transition(from_noise(x, eps, ours.alpha[0]), ours, 0)
     assert last.std == 0
     torch.testing.assert_close(last.mean, expected)
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..diffusion import Schedule
+from ..diffusion import Prediction, Schedule
 from ..types import Compute, Images, Latents
 
 
@@ -18,8 +18,8 @@ class Text:
 
     Attributes:
         tokens: embeddings, [b, tokens, width].
-        pooled: one embedding a prompt, for denoisers that take it (SDXL), [b, wide].
-        mask: which tokens are words, for denoisers whose padding must not be seen (PixArt), [b, tokens].
+        pooled: one embedding a prompt, for denoisers that take it (SDXL, SD3, FLUX), [b, wide].
+        mask: which tokens are words, for denoisers whose padding must not be seen (PixArt, Sana), [b, tokens].
     """
 
     tokens: Float[Tensor, "b tokens width"]
@@ -79,8 +79,12 @@ class Backbone(ABC):
         """Text embeddings of the prompts."""
 
     @abstractmethod
+    def predict(self, x: Latents, step: int, condition: Condition) -> Prediction:
+        """Guided prediction of noise and clean latents at a step of the schedule, fp32."""
+
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
         """Guided noise prediction at a step of the schedule, fp32."""
+        return self.predict(x, step, condition).eps
 
     @abstractmethod
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:

@@ -3,18 +3,19 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..diffusion import Schedule
+from ..diffusion import Prediction, Schedule, from_noise, from_velocity
+from ..flow import from_flow, to_flow
 from ..types import Compute, Images, Latents
 from .base import Backbone, Condition, Text
 
 logger = logging.getLogger(__name__)
 DTypeName = Literal["float32", "bfloat16", "float16", "float64"]
-PREDICTIONS = ("epsilon", "v_prediction")
+READINGS = {"epsilon": from_noise, "v_prediction": from_velocity, "flow_prediction": from_flow}
 
 
 class LatentDiffusion(Backbone):
@@ -23,7 +24,8 @@ class LatentDiffusion(Backbone):
     Attributes:
         model: the name it was loaded by.
         guidance: scale w of eps_u + w (eps_c - eps_u); at 1 the unconditional branch is not computed.
-        prediction: `epsilon`, or `v_prediction` (Salimans and Ho 2022).
+        prediction: `epsilon`, `v_prediction` (Salimans and Ho 2022) or `flow_prediction` (see `mira_pl.flow`).
+        predictions: what this class of models can be trained to predict.
         denoiser: U-Net or transformer.
         vae: decoder of the latents.
         encoders: text encoders, which are on the device only while they encode.
@@ -34,14 +36,15 @@ class LatentDiffusion(Backbone):
     ) -> None:
         if guidance < 1:
             raise ValueError(f"guidance must be at least 1 (1 turns it off), got {guidance}")
-        if prediction not in PREDICTIONS:
+        if prediction not in self.predictions:
             raise ValueError(
-                f"{model!r} predicts {prediction!r}; {type(self).__name__} needs {' or '.join(PREDICTIONS)}"
+                f"{model!r} predicts {prediction!r}; {type(self).__name__} needs {' or '.join(self.predictions)}"
             )
         self.model, self.schedule, self.guidance, self.prediction = model, schedule, guidance, prediction
         self.alphas_cumprod, self.dtype = alphas_cumprod, getattr(torch, dtype)
         self.device = torch.device("cpu")
 
+    predictions: ClassVar[tuple[str, ...]] = ("epsilon", "v_prediction")
     denoiser: Any
     vae: Any
     encoders: tuple[Any, ...]
@@ -68,30 +71,33 @@ class LatentDiffusion(Backbone):
             encoder.to("cpu")
         return condition
 
-    def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
+    def predict(self, x: Latents, step: int, condition: Condition) -> Prediction:
         timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
         alpha = self.schedule.alpha[step]  # timesteps may lie between those of training: the schedule knows their level
         if self.guidance == 1:
-            return self.count(self.predict(x, timestep, alpha, condition.positive), 1)
-        both = condition.negative.then(condition.positive)
-        predicted = self.count(self.predict(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
-        negative, positive = predicted.chunk(2)
-        return negative + self.guidance * (positive - negative)
+            output = self.count(self.output(x, timestep, alpha, condition.positive), 1)
+        else:
+            both = condition.negative.then(condition.positive)
+            pair = self.count(self.output(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
+            negative, positive = pair.chunk(2)
+            output = negative + self.guidance * (positive - negative)
+        return READINGS[self.prediction](x, output, alpha)
 
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
         alpha = self.alpha(timestep).view(-1, 1, 1, 1).to(x.dtype)
-        return self.count(self.predict(x, timestep, alpha, condition.positive), 1)
+        output = self.count(self.output(x, timestep, alpha, condition.positive), 1)
+        return READINGS[self.prediction](x, output, alpha).eps
 
-    def predict(self, x: Latents, timestep: Tensor, alpha: Tensor, text: Text) -> Latents:
-        """The predicted noise, fp32; of a velocity v it is sqrt(abar) v + sqrt(1 - abar) x."""
-        output = self.run(x.to(self.dtype), timestep, text).to(x.dtype)
-        if self.prediction == "epsilon":
-            return output
-        return alpha.sqrt() * output + (1 - alpha).sqrt() * x
+    def output(self, x: Latents, timestep: Tensor, alpha: Tensor, text: Text) -> Latents:
+        """What the denoiser was trained to predict, unguided, fp32."""
+        entering = to_flow(x, alpha) if self.prediction == "flow_prediction" else x
+        return self.run(entering.to(self.dtype), timestep, text).to(x.dtype)
 
     def decode(self, latents: Latents) -> Images:
         self.spent += Compute(vae=1)
-        return self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.to(latents.dtype)
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        shift = self.vae.config.get("shift_factor")  # of the VAEs of SD3 and FLUX
+        return self.vae.decode(scaled if shift is None else scaled + shift).sample.to(latents.dtype)
 
     def alpha(self, timestep: Tensor) -> Tensor:
         return self.alphas_cumprod.to(timestep.device)[timestep]

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from ..backbones.analytic import MixtureBackbone, sd_scheduler
 from ..backbones.base import Backbone, Condition, Text
-from ..diffusion import Schedule
+from ..diffusion import Prediction, Schedule, from_noise
 from ..drift import ScoreDifference, ScoreEnergy, denoising_loss, surrogate
 from ..noise import draw
 from ..trajectory import Engine, Trajectory, sample
@@ -91,8 +91,9 @@ class TrainedModel(Backbone):
         nothing = Text(torch.zeros(len(prompts), 1, 1))
         return Condition(nothing, nothing)
 
-    def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
-        return self.denoise(x, torch.full((len(x),), self.schedule.timesteps[step], device=x.device), condition)
+    def predict(self, x: Latents, step: int, condition: Condition) -> Prediction:
+        timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
+        return from_noise(x, self.denoise(x, timestep, condition), self.schedule.alpha[step])
 
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
         return self.count(self.net(x[:, 0], timestep).sample[:, None], 1)

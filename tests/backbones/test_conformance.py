@@ -7,7 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from mira_pl.backbones import SDXL, Backbone, MixtureBackbone, PixArt, StableDiffusion
+from mira_pl.backbones import (
+    SDXL,
+    Backbone,
+    FlowMixture,
+    Flux,
+    MixtureBackbone,
+    PixArt,
+    Sana,
+    StableDiffusion,
+    StableDiffusion3,
+)
+from mira_pl.diffusion import transition
 from mira_pl.types import Compute
 
 PROMPTS = ["a cat", "a red dog", ""]
@@ -26,9 +37,10 @@ class BackboneConformance:
         assert (
             condition.positive.tokens.shape == condition.negative.tokens.shape and len(condition.positive.tokens) == 3
         )
-        for prediction in (backbone.eps(x, 0, condition), backbone.denoise(x, torch.tensor([1, 500, 999]), condition)):
-            assert prediction.shape == x.shape and prediction.dtype == torch.float32
-            assert torch.isfinite(prediction).all()
+        guided = backbone.predict(x, 0, condition)
+        for part in (guided.eps, guided.x0, backbone.denoise(x, torch.tensor([1, 500, 999]), condition)):
+            assert part.shape == x.shape and part.dtype == torch.float32
+            assert torch.isfinite(part).all()
         images = backbone.decode(x)
         assert images.shape[:2] == (3, 3) and images.dtype == torch.float32
 
@@ -46,6 +58,14 @@ class BackboneConformance:
                 backbone.denoise(x[single], timesteps[single], alone), together, atol=1e-5, rtol=1e-4
             )
             torch.testing.assert_close(backbone.decode(x[single]), backbone.decode(x)[single], atol=1e-5, rtol=1e-4)
+
+    def test_both_parts_make_up_the_latents(self, backbone: Backbone) -> None:
+        """x = sqrt(abar) x_0 + sqrt(1 - abar) eps."""
+        x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
+        for step, alpha in enumerate(backbone.schedule.alpha):
+            prediction = backbone.predict(x, step, condition)
+            whole = alpha**0.5 * prediction.x0 + (1 - alpha) ** 0.5 * prediction.eps
+            torch.testing.assert_close(whole, x, atol=1e-4, rtol=1e-4)
 
     def test_predictions_are_deterministic(self, backbone: Backbone) -> None:
         x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
@@ -89,6 +109,29 @@ class BackboneConformance:
         assert backbone.to("cpu") is backbone
 
 
+class FlowConformance(BackboneConformance):
+    """Flows begin at pure noise and run between the timesteps of training."""
+
+    def test_alpha_is_that_of_the_schedule(self, backbone: Backbone) -> None:
+        levels = backbone.schedule.alpha
+        assert levels[0] == 0 and backbone.schedule.alpha_prev[-1] == 1
+        assert backbone.alpha(torch.tensor([0, 1000])).tolist() == [1, 0]
+        assert (backbone.alpha(torch.arange(1000)).diff() < 0).all()
+        grid = torch.tensor(backbone.schedule.timesteps)
+        below, above = backbone.alpha(grid.ceil().long()), backbone.alpha(grid.floor().long())
+        assert (below <= levels + 1e-6).all() and (levels <= above + 1e-6).all()
+
+    def test_the_first_step_is_of_one_batch_or_many(self, backbone: Backbone) -> None:
+        """There eps is x itself: only where the step leads shows what was predicted."""
+        x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
+        together = transition(backbone.predict(x, 0, condition), backbone.schedule, 0).mean
+        for index, prompt in enumerate(PROMPTS):
+            single = slice(index, index + 1)
+            alone = transition(backbone.predict(x[single], 0, backbone.encode([prompt])), backbone.schedule, 0).mean
+            torch.testing.assert_close(alone, together[single], atol=2e-5, rtol=1e-4)
+        assert not torch.allclose(together, x * backbone.schedule.alpha_prev[0] ** 0.5)
+
+
 class TestSingleGaussian(BackboneConformance):
     @pytest.fixture
     def backbone(self) -> MixtureBackbone:
@@ -123,6 +166,12 @@ class TestMixture(BackboneConformance):
 
     def test_far_from_every_component_it_stays_finite(self, backbone: MixtureBackbone) -> None:
         assert torch.isfinite(backbone.eps(1e4 * randn(1, 4, 2, 2), 2, backbone.encode([""]))).all()
+
+
+class TestFlowMixture(FlowConformance):
+    @pytest.fixture
+    def backbone(self) -> FlowMixture:
+        return FlowMixture(randn(3, 4, 2, 2), torch.tensor([0.5, 0.3, 0.8]), torch.tensor([0.3, 0.3, 0.4]), steps=3)
 
 
 class TestStableDiffusion(BackboneConformance):
@@ -208,3 +257,35 @@ class TestPixArt(BackboneConformance):
     @pytest.fixture
     def backbone(self, tiny_pixart: Path) -> PixArt:
         return PixArt(str(tiny_pixart), steps=3)
+
+
+class TestStableDiffusion3(FlowConformance):
+    @pytest.fixture(params=[4.5, 1.0], ids=["guided", "unguided"])
+    def backbone(self, request: pytest.FixtureRequest, tiny_sd3: Path) -> StableDiffusion3:
+        return StableDiffusion3(str(tiny_sd3), steps=3, guidance=request.param)
+
+
+class TestFlux(FlowConformance):
+    @pytest.fixture
+    def backbone(self, tiny_flux: Path) -> Flux:
+        return Flux(str(tiny_flux), steps=3, guidance=3.5 if "dev" in tiny_flux.name else 1.0, size=8)
+
+
+class TestSana(FlowConformance):
+    @pytest.fixture
+    def backbone(self, tiny_sana: Path) -> Sana:
+        return Sana(str(tiny_sana), steps=3)
+
+
+@pytest.mark.parametrize("flow", [StableDiffusion3, Flux, Sana])
+def test_half_precision_is_for_the_weights_of_flows_alone(flow: type, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue({StableDiffusion3: "tiny_sd3", Flux: "tiny_schnell", Sana: "tiny_sana"}[flow])
+    options = {"steps": 3, "guidance": 1.0} | ({"size": 8} if flow is Flux else {})
+    half, full = (flow(str(folder), dtype=dtype, **options) for dtype in ("bfloat16", "float32"))
+    parts = (half.denoiser, half.vae, *half.encoders)
+    assert all(p.dtype == torch.bfloat16 for part in parts for p in part.parameters())
+    x = randn(3, *half.latent_shape)
+    ours, expected = (backbone.predict(x, 1, backbone.encode(PROMPTS)) for backbone in (half, full))
+    for left, right in ((ours.x0, expected.x0), (ours.eps, expected.eps), (half.decode(x), full.decode(x))):
+        assert left.dtype == torch.float32
+        assert (left - right).abs().mean() < 0.05 * right.std()
