@@ -13,6 +13,7 @@ from ..types import Latents
 from .base import Text
 from .latent import DTypeName, LatentDiffusion, frozen, tokenize
 from .loading import resolve
+from .lora import fuse_loras
 from .single_file import XL, SingleFile
 from .source import Folder, find_source
 
@@ -35,6 +36,8 @@ class SDXL(LatentDiffusion):
             so that it then stays in float32.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
             is stabilityai/stable-diffusion-xl-base-1.0.
+        lora: see `StableDiffusion`.
+        lora_scale: see `StableDiffusion`.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class SDXL(LatentDiffusion):
         sampler: Sampler = "ddim",
         vae: str | None = None,
         config: str | None = None,
+        lora: Sequence[str] = (),
+        lora_scale: float | Sequence[float] = 1.0,
     ) -> None:
         source = find_source(model, config, (XL,), "SDXL")
         scheduler = source.part(DDIMScheduler, "scheduler")
@@ -59,6 +64,8 @@ class SDXL(LatentDiffusion):
             frozen(source.network(CLIPTextModelWithProjection, "text_encoder_2", self.dtype)),
         )
         self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
+        parts = {"unet": self.denoiser, "text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
+        fuse_loras(lora, lora_scale, parts)
         self.vae = load_vae(source, vae, self.dtype)
         pipeline: Any = DiffusionPipeline.load_config(resolve(source.config))
         self.zero_empty = bool(pipeline.get("force_zeros_for_empty_prompt", True))

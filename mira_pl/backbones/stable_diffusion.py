@@ -10,6 +10,7 @@ from ..schedules import LastSigma, Sampler, make_schedule
 from ..types import Latents
 from .base import Text
 from .latent import DTypeName, LatentDiffusion, frozen, tokenize
+from .lora import fuse_loras
 from .single_file import SD1, SD2
 from .source import find_source
 
@@ -30,6 +31,8 @@ class StableDiffusion(LatentDiffusion):
         sampler: see `mira_pl.schedules.make_schedule`.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
             is stable-diffusion-v1-5/stable-diffusion-v1-5, or stabilityai/stable-diffusion-2-1.
+        lora: files, folders or hub ids of LoRAs, added to the weights; see `fuse_loras`.
+        lora_scale: of all of them, or of each.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class StableDiffusion(LatentDiffusion):
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
         config: str | None = None,
+        lora: Sequence[str] = (),
+        lora_scale: float | Sequence[float] = 1.0,
     ) -> None:
         source = find_source(model, config, (SD1, SD2), "StableDiffusion")
         scheduler = source.part(DDIMScheduler, "scheduler")
@@ -50,6 +55,7 @@ class StableDiffusion(LatentDiffusion):
         self.tokenizer = source.part(CLIPTokenizer, "tokenizer")
         self.text = frozen(source.network(CLIPTextModel, "text_encoder", self.dtype))
         self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
+        fuse_loras(lora, lora_scale, {"unet": self.denoiser, "text_encoder": self.text})
         self.vae = frozen(source.network(AutoencoderKL, "vae", self.dtype))
         self.encoders = (self.text,)
         side = self.denoiser.config.sample_size

@@ -15,10 +15,12 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
 )
 from original_layout import compvis_unet, compvis_vae, hf_clip, open_clip
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from mira_pl.__main__ import main
 from mira_pl.backbones import SDXL, PixArt, StableDiffusion
 from mira_pl.backbones.latent import LatentDiffusion
 
@@ -243,3 +245,35 @@ def test_the_names_at_full_size(settings: dict, tensors: int) -> None:
     for model, converted in both:
         expected = {key: value.shape for key, value in model.state_dict().items()}
         assert {key: value.shape for key, value in converted.items()} == expected
+
+
+def test_from_yaml(sd1: tuple[Path, Path], tiny_sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same images as from the folder; and one line for a file that is not one."""
+    file, config = sd1
+    text = config / "text_encoder" / "config.json"
+    lora = tmp_path / "lora.safetensors"
+    layer = "unet.mid_block.attentions.0.proj_in"
+    save_file({f"{layer}.lora_A.weight": torch.ones(2, 16), f"{layer}.lora_B.weight": torch.ones(16, 2)}, lora)
+    images = []
+    for name, source in (("file", f"model: {file}, config: {config}"), ("folder", f"model: {tiny_sd}")):
+        yaml = tmp_path / f"{name}.yaml"
+        yaml.write_text(
+            f"""
+model:
+  backbone: {{class_path: StableDiffusion, init_args: {{{source}, steps: 2, lora: [{lora}], lora_scale: 0.5}}}}
+  reward: Brightness
+  objective: MIRA
+  iterations: 2
+data: {{prompts: ["a cat"]}}
+trainer: {{accelerator: cpu, devices: 1, enable_progress_bar: false}}
+wandb: {{mode: disabled}}
+out: {tmp_path / name}
+"""
+        )
+        assert main(["fit", "--config", str(yaml)]) == 0
+        images += [Image.open(path).tobytes() for path in sorted((tmp_path / name / "images").glob("*.png"))]
+    assert len(images) == 6 and images[:3] == images[3:]
+    text.unlink()
+    assert main(["fit", "--config", str(tmp_path / "file.yaml"), "--out", str(tmp_path / "none")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mira_pl:")]
+    assert str(file) in line and str(config) in line
