@@ -10,7 +10,7 @@ from transformers import T5EncoderModel, T5Tokenizer
 from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
 from .source import Folder, find_source
 
 LONGEST = 120  # tokens, as PixArt-alpha was trained
@@ -31,6 +31,8 @@ class PixArt(LatentDiffusion):
         sampler: see `mira_pl.schedules.make_schedule`.
         one_step_at: training timestep at which a one-step student predicts x_0; None samples with `steps`.
         student: hub id or folder whose transformer and scheduler take the place of the model's.
+        t5_on_cpu: encode prompts on the CPU, once a batch, where the device has no room for T5 (9.5 GB in bfloat16).
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class PixArt(LatentDiffusion):
         sampler: Sampler = "ddim",
         one_step_at: int | None = None,
         student: str | None = None,
+        t5_on_cpu: bool = False,
+        checkpoint_vae: bool = True,
     ) -> None:
         source = find_source(model, None, (), "PixArt")
         scheduler = Folder(student or model).part(DDIMScheduler, "scheduler")
@@ -58,8 +62,9 @@ class PixArt(LatentDiffusion):
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
         self.tokenizer = source.part(T5Tokenizer, "tokenizer")
         self.encoders = (frozen(source.network(T5EncoderModel, "text_encoder", self.dtype)),)
+        self.encode_on_cpu = t5_on_cpu
         self.denoiser = frozen(Folder(student or model).network(PixArtTransformer2DModel, "transformer", self.dtype))
-        self.vae = frozen(source.network(AutoencoderKL, "vae", self.dtype))
+        self.vae = checkpointed(frozen(source.network(AutoencoderKL, "vae", self.dtype)), checkpoint_vae)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
         self.sizes = self._sizes()

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
 from .loading import resolve
 from .lora import fuse_loras
 from .single_file import XL, SingleFile
@@ -38,6 +38,7 @@ class SDXL(LatentDiffusion):
             is stabilityai/stable-diffusion-xl-base-1.0.
         lora: see `StableDiffusion`.
         lora_scale: see `StableDiffusion`.
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class SDXL(LatentDiffusion):
         config: str | None = None,
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
+        checkpoint_vae: bool = True,
     ) -> None:
         source = find_source(model, config, (XL,), "SDXL")
         scheduler = source.part(DDIMScheduler, "scheduler")
@@ -66,7 +68,7 @@ class SDXL(LatentDiffusion):
         self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
         parts = {"unet": self.denoiser, "text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
         fuse_loras(lora, lora_scale, parts)
-        self.vae = load_vae(source, vae, self.dtype)
+        self.vae = checkpointed(load_vae(source, vae, self.dtype), checkpoint_vae)
         pipeline: Any = DiffusionPipeline.load_config(resolve(source.config))
         self.zero_empty = bool(pipeline.get("force_zeros_for_empty_prompt", True))
         side = self.denoiser.config.sample_size

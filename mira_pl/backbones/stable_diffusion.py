@@ -9,7 +9,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
 from .lora import fuse_loras
 from .single_file import SD1, SD2
 from .source import find_source
@@ -33,6 +33,7 @@ class StableDiffusion(LatentDiffusion):
             is stable-diffusion-v1-5/stable-diffusion-v1-5, or stabilityai/stable-diffusion-2-1.
         lora: files, folders or hub ids of LoRAs, added to the weights; see `fuse_loras`.
         lora_scale: of all of them, or of each.
+        checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class StableDiffusion(LatentDiffusion):
         config: str | None = None,
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
+        checkpoint_vae: bool = True,
     ) -> None:
         source = find_source(model, config, (SD1, SD2), "StableDiffusion")
         scheduler = source.part(DDIMScheduler, "scheduler")
@@ -56,7 +58,7 @@ class StableDiffusion(LatentDiffusion):
         self.text = frozen(source.network(CLIPTextModel, "text_encoder", self.dtype))
         self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
         fuse_loras(lora, lora_scale, {"unet": self.denoiser, "text_encoder": self.text})
-        self.vae = frozen(source.network(AutoencoderKL, "vae", self.dtype))
+        self.vae = checkpointed(frozen(source.network(AutoencoderKL, "vae", self.dtype)), checkpoint_vae)
         self.encoders = (self.text,)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
@@ -66,4 +68,4 @@ class StableDiffusion(LatentDiffusion):
 
     def embed(self, prompts: Sequence[str]) -> Text:
         tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length)
-        return Text(self.text(tokens.input_ids.to(self.device)).last_hidden_state)
+        return Text(self.text(tokens.input_ids.to(self.text.device)).last_hidden_state)
