@@ -1,14 +1,11 @@
 """Three engines, one gradient: bit-equal, right, and at the calls and the memory that each one promises."""
 
-import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from live_memory import LiveMemory
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from mira_pl.backbones.analytic import MixtureBackbone
 from mira_pl.backbones.base import Backbone, Condition
@@ -140,39 +137,6 @@ def test_cut_steps_are_called_once_and_nothing_is_called_twice_without_grad(name
     with torch.no_grad():
         path = sample(backbone, backbone.encode([""]), noise, [], Engine(name))
     assert backbone.spent.unet == STEPS and not path.images.requires_grad
-
-
-class LiveMemory(TorchDispatchMode):
-    """Bytes of the storages born while it is active and not yet freed, in forward and in backward.
-
-    Attributes:
-        live: now.
-        peak: at the worst moment.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known = WeakIdKeyDictionary(ref_type=weakref.ref)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        for storage in _storages((args, kwargs)):
-            self._known.setdefault(storage, True)
-        result = func(*args, **(kwargs or {}))
-        for storage in _storages(result):
-            if storage not in self._known:
-                self._known[storage] = True
-                self.live += storage.nbytes()
-                weakref.finalize(storage, self._free, storage.nbytes())
-        self.peak = max(self.peak, self.live)
-        return result
-
-    def _free(self, size: int) -> None:
-        self.live -= size
-
-
-def _storages(tree) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def peak(folder: Path, steps: int, engine: Engine) -> int:

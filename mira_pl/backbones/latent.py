@@ -3,10 +3,14 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from ..diffusion import Prediction, Schedule, from_noise, from_velocity
 from ..flow import from_flow, to_flow
@@ -16,6 +20,7 @@ from .base import Backbone, Condition, Text
 logger = logging.getLogger(__name__)
 DTypeName = Literal["float32", "bfloat16", "float16", "float64"]
 READINGS = {"epsilon": from_noise, "v_prediction": from_velocity, "flow_prediction": from_flow}
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
 
 class LatentDiffusion(Backbone):
@@ -29,7 +34,10 @@ class LatentDiffusion(Backbone):
         denoiser: U-Net or transformer.
         vae: decoder of the latents.
         encoders: text encoders, which are on the device only while they encode.
+        encode_on_cpu: they never are.
     """
+
+    encode_on_cpu = False
 
     def __init__(
         self, model: str, schedule: Schedule, guidance: float, prediction: str, alphas_cumprod: Tensor, dtype: DTypeName
@@ -55,7 +63,7 @@ class LatentDiffusion(Backbone):
 
     @abstractmethod
     def embed(self, prompts: Sequence[str]) -> Text:
-        """Encoded prompts; the encoders are on the device."""
+        """Encoded prompts, on the device that the encoders are on."""
 
     def unconditional(self, count: int) -> Text:
         """The empty prompt, `count` times."""
@@ -65,11 +73,11 @@ class LatentDiffusion(Backbone):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Encoded prompts and the empty one; a prompt that is too long is cut, with a warning."""
         for encoder in self.encoders:
-            encoder.to(self.device)
-        condition = Condition(self.embed(prompts), self.unconditional(len(prompts)))
+            encoder.to("cpu" if self.encode_on_cpu else self.device)
+        positive, negative = self.embed(prompts), self.unconditional(len(prompts))
         for encoder in self.encoders:
             encoder.to("cpu")
-        return condition
+        return Condition(*(text.map(lambda part: part.to(self.device)) for text in (positive, negative)))
 
     def predict(self, x: Latents, step: int, condition: Condition) -> Prediction:
         timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
@@ -91,7 +99,8 @@ class LatentDiffusion(Backbone):
     def output(self, x: Latents, timestep: Tensor, alpha: Tensor, text: Text) -> Latents:
         """What the denoiser was trained to predict, unguided, fp32."""
         entering = to_flow(x, alpha) if self.prediction == "flow_prediction" else x
-        return self.run(entering.to(self.dtype), timestep, text).to(x.dtype)
+        with fused_attention(x.device, self.dtype):
+            return self.run(entering.to(self.dtype), timestep, text).to(x.dtype)
 
     def decode(self, latents: Latents) -> Images:
         self.spent += Compute(vae=1)
@@ -112,6 +121,22 @@ class LatentDiffusion(Backbone):
 def frozen(module: Any) -> Any:
     """Eval mode, and no parameter requires grad: a backward pass then costs about one forward, not two."""
     return module.eval().requires_grad_(False)
+
+
+def fused_attention(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """On CUDA, attention by a fused kernel or not at all; elsewhere nothing changes.
+
+    torch falls back to `math` in silence, which keeps all scores for the backward pass: 7.4 GB instead of 1.6 for a
+    guided step of SD 1.5. float64, which is for checking gradients, has no other kernel.
+    """
+    return sdpa_kernel(FUSED) if device.type == "cuda" and dtype != torch.float64 else nullcontext()
+
+
+def checkpointed(vae: Any, wanted: bool) -> Any:
+    """The VAE; if wanted, its decoder keeps only its blocks' inputs for a gradient and computes the rest again."""
+    if wanted:
+        vae.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
+    return vae
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], longest: int) -> Any:

@@ -1,7 +1,6 @@
 """PixArt-alpha and its one-step DMD student: a diffusion transformer that reads T5's embeddings."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
@@ -11,8 +10,8 @@ from transformers import T5EncoderModel, T5Tokenizer
 from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
+from .source import Folder, find_source
 
 LONGEST = 120  # tokens, as PixArt-alpha was trained
 
@@ -32,6 +31,8 @@ class PixArt(LatentDiffusion):
         sampler: see `mira_pl.schedules.make_schedule`.
         one_step_at: training timestep at which a one-step student predicts x_0; None samples with `steps`.
         student: hub id or folder whose transformer and scheduler take the place of the model's.
+        t5_on_cpu: encode prompts on the CPU, once a batch, where the device has no room for T5 (9.5 GB in bfloat16).
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class PixArt(LatentDiffusion):
         sampler: Sampler = "ddim",
         one_step_at: int | None = None,
         student: str | None = None,
+        t5_on_cpu: bool = False,
+        checkpoint_vae: bool = True,
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, student or model, "scheduler")
+        source = find_source(model, None, (), "PixArt")
+        scheduler = Folder(student or model).part(DDIMScheduler, "scheduler")
         alphas = scheduler.alphas_cumprod
         if one_step_at is not None and not 0 <= one_step_at < len(alphas):
             raise ValueError(f"one_step_at must be in 0..{len(alphas) - 1}, got {one_step_at}")
@@ -56,13 +60,11 @@ class PixArt(LatentDiffusion):
             else one_step(alphas, one_step_at)
         )
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
-        self.tokenizer = load_part(T5Tokenizer.from_pretrained, model, "tokenizer")
-        encoder = load_weights(T5EncoderModel.from_pretrained, model, "text_encoder", dtype=self.dtype)
-        self.encoders = (frozen(encoder),)
-        weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        source = student or model
-        self.denoiser = frozen(load_weights(PixArtTransformer2DModel.from_pretrained, source, "transformer", **weights))
-        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
+        self.tokenizer = source.part(T5Tokenizer, "tokenizer")
+        self.encoders = (frozen(source.network(T5EncoderModel, "text_encoder", self.dtype)),)
+        self.encode_on_cpu = t5_on_cpu
+        self.denoiser = frozen(Folder(student or model).network(PixArtTransformer2DModel, "transformer", self.dtype))
+        self.vae = checkpointed(frozen(source.network(AutoencoderKL, "vae", self.dtype)), checkpoint_vae)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
         self.sizes = self._sizes()
@@ -81,8 +83,9 @@ class PixArt(LatentDiffusion):
     def embed(self, prompts: Sequence[str]) -> Text:
         """T5's embeddings of the lower-cased prompts, as PixArt was trained on."""
         tokens = tokenize(self.tokenizer, [prompt.lower().strip() for prompt in prompts], LONGEST)
-        mask = tokens.attention_mask.to(self.device)
-        hidden = self.encoders[0](tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        encoder = self.encoders[0]
+        mask = tokens.attention_mask.to(encoder.device)
+        hidden = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
         return Text(hidden, mask=mask.bool())
 
     def _sizes(self) -> dict[str, Tensor | None]:

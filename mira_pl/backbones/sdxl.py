@@ -11,8 +11,11 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights, resolve
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
+from .loading import resolve
+from .lora import fuse_loras
+from .single_file import XL, SingleFile
+from .source import Folder, find_source
 
 
 class SDXL(LatentDiffusion):
@@ -21,7 +24,8 @@ class SDXL(LatentDiffusion):
     SDXL-Turbo is `model: stabilityai/sdxl-turbo, steps: 1, guidance: 1, sampler: euler_ancestral`.
 
     Args:
-        model: a hub id, or a local folder in diffusers layout.
+        model: a hub id, a local folder in diffusers layout, or a .safetensors file of the original layout (also
+            owner/repository/file.safetensors of the hub).
         steps: T, sampling steps.
         eta: noise of DDIM, 0 to 1; 1 as in the MIRA paper, section 5.
         guidance: classifier-free guidance scale; 5 as in the paper. 1 turns it off.
@@ -30,6 +34,11 @@ class SDXL(LatentDiffusion):
         sampler: see `mira_pl.schedules.make_schedule`.
         vae: another VAE, such as madebyollin/sdxl-vae-fp16-fix; None is the model's own, which float16 would overflow,
             so that it then stays in float32.
+        config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
+            is stabilityai/stable-diffusion-xl-base-1.0.
+        lora: see `StableDiffusion`.
+        lora_scale: see `StableDiffusion`.
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     def __init__(
@@ -42,23 +51,25 @@ class SDXL(LatentDiffusion):
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
         vae: str | None = None,
+        config: str | None = None,
+        lora: Sequence[str] = (),
+        lora_scale: float | Sequence[float] = 1.0,
+        checkpoint_vae: bool = True,
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
+        source = find_source(model, config, (XL,), "SDXL")
+        scheduler = source.part(DDIMScheduler, "scheduler")
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
-        self.tokenizers = tuple(
-            load_part(CLIPTokenizer.from_pretrained, model, name) for name in ("tokenizer", "tokenizer_2")
-        )
+        self.tokenizers = tuple(source.part(CLIPTokenizer, name) for name in ("tokenizer", "tokenizer_2"))
         self.encoders = (
-            frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype)),
-            frozen(
-                load_weights(CLIPTextModelWithProjection.from_pretrained, model, "text_encoder_2", dtype=self.dtype)
-            ),
+            frozen(source.network(CLIPTextModel, "text_encoder", self.dtype)),
+            frozen(source.network(CLIPTextModelWithProjection, "text_encoder_2", self.dtype)),
         )
-        weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
-        self.vae = load_vae(model, vae, weights)
-        pipeline: Any = DiffusionPipeline.load_config(resolve(model))
+        self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
+        parts = {"unet": self.denoiser, "text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
+        fuse_loras(lora, lora_scale, parts)
+        self.vae = checkpointed(load_vae(source, vae, self.dtype), checkpoint_vae)
+        pipeline: Any = DiffusionPipeline.load_config(resolve(source.config))
         self.zero_empty = bool(pipeline.get("force_zeros_for_empty_prompt", True))
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
@@ -74,7 +85,7 @@ class SDXL(LatentDiffusion):
         """The last layer but one of both encoders side by side, and the second's pooled embedding."""
         hidden, pooled = [], None
         for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
-            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length).input_ids.to(self.device)
+            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length).input_ids.to(encoder.device)
             output = encoder(ids, output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled = output[0]  # of the encoder with a projection, which comes last
@@ -85,10 +96,10 @@ class SDXL(LatentDiffusion):
         return empty.map(torch.zeros_like) if self.zero_empty else empty
 
 
-def load_vae(model: str, vae: str | None, weights: dict[str, Any]) -> Any:
+def load_vae(source: Folder | SingleFile, vae: str | None, dtype: torch.dtype) -> Any:
     """The frozen VAE of the model, or the other one (a VAE's own folder or repository)."""
     if vae is not None:
-        return frozen(load_weights(AutoencoderKL.from_pretrained, vae, None, **weights))
-    own = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
-    overflows = own.config.force_upcast and weights["torch_dtype"] == torch.float16
+        return frozen(Folder(vae).network(AutoencoderKL, None, dtype))
+    own = frozen(source.network(AutoencoderKL, "vae", dtype))
+    overflows = own.config.force_upcast and dtype == torch.float16
     return own.float() if overflows else own

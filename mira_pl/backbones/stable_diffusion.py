@@ -9,8 +9,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
+from .lora import fuse_loras
+from .single_file import SD1, SD2
+from .source import find_source
 
 
 class StableDiffusion(LatentDiffusion):
@@ -19,13 +21,19 @@ class StableDiffusion(LatentDiffusion):
     The U-Net predicts the noise (1.x) or the velocity (2.1, emoji), whichever the scheduler's configuration names.
 
     Args:
-        model: `emoji` (packaged), a local folder in diffusers layout, or a hub id.
+        model: `emoji` (packaged), a local folder in diffusers layout, a hub id, or a .safetensors file of the original
+            layout (also owner/repository/file.safetensors of the hub).
         steps: T, sampling steps.
         eta: noise of DDIM, 0 to 1; 1 as in the MIRA paper, section 5.
         guidance: classifier-free guidance scale w of eps_u + w (eps_c - eps_u); 5 as in the paper. 1 turns it off.
         dtype: of the weights.
         last_sigma: `keep` diffusers' small noise at the last step of DDIM, or `zero` as the public DNO code.
         sampler: see `mira_pl.schedules.make_schedule`.
+        config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
+            is stable-diffusion-v1-5/stable-diffusion-v1-5, or stabilityai/stable-diffusion-2-1.
+        lora: files, folders or hub ids of LoRAs, added to the weights; see `fuse_loras`.
+        lora_scale: of all of them, or of each.
+        checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.
     """
 
     def __init__(
@@ -37,15 +45,20 @@ class StableDiffusion(LatentDiffusion):
         dtype: DTypeName = "float32",
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
+        config: str | None = None,
+        lora: Sequence[str] = (),
+        lora_scale: float | Sequence[float] = 1.0,
+        checkpoint_vae: bool = True,
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
+        source = find_source(model, config, (SD1, SD2), "StableDiffusion")
+        scheduler = source.part(DDIMScheduler, "scheduler")
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
-        self.tokenizer = load_part(CLIPTokenizer.from_pretrained, model, "tokenizer")
-        self.text = frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype))
-        weights = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}  # the quick way needs accelerate
-        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
-        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
+        self.tokenizer = source.part(CLIPTokenizer, "tokenizer")
+        self.text = frozen(source.network(CLIPTextModel, "text_encoder", self.dtype))
+        self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
+        fuse_loras(lora, lora_scale, {"unet": self.denoiser, "text_encoder": self.text})
+        self.vae = checkpointed(frozen(source.network(AutoencoderKL, "vae", self.dtype)), checkpoint_vae)
         self.encoders = (self.text,)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
@@ -55,4 +68,4 @@ class StableDiffusion(LatentDiffusion):
 
     def embed(self, prompts: Sequence[str]) -> Text:
         tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length)
-        return Text(self.text(tokens.input_ids.to(self.device)).last_hidden_state)
+        return Text(self.text(tokens.input_ids.to(self.text.device)).last_hidden_state)
