@@ -14,7 +14,7 @@ from torch.nn.attention import sdpa_kernel
 
 from mira_pl.backbones import SDXL, PixArt, StableDiffusion
 from mira_pl.backbones.latent import FUSED, LatentDiffusion, checkpointed, frozen, fused_attention
-from mira_pl.diffusion import transition
+from mira_pl.diffusion import from_noise, transition
 from mira_pl.drift import ScoreEnergy
 from mira_pl.noise import draw
 from mira_pl.objectives import MIRA
@@ -178,7 +178,8 @@ def test_the_samplers_arithmetic_is_that_of_float32(make: Make, jobs: list[Job])
     assert path.eps is not None and path.eps.dtype == torch.float32
     x = backbone.schedule.start * noise[:, -1]
     for step, eps in enumerate(path.eps):
-        x = transition(x, eps, backbone.schedule, step).sample(noise[:, backbone.schedule.steps - 1 - step])
+        prediction = from_noise(x, eps, backbone.schedule.alpha[step])
+        x = transition(prediction, backbone.schedule, step).sample(noise[:, backbone.schedule.steps - 1 - step])
         assert not is_bfloat16(x)
     assert torch.equal(x, path.latents)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import text_config
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     CHECKPOINT_KEY_NAMES,
@@ -17,6 +16,7 @@ from diffusers.loaders.single_file_utils import (
 from original_layout import compvis_unet, compvis_vae, hf_clip, open_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny import text_config
 from torch import Tensor
 from transformers import CLIPTextModel
 
