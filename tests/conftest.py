@@ -51,6 +51,29 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def repositories(
+    tiny_sd: Path, tiny_sdxl: Path, tiny_pixart: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Everything that the paper's configs name, at tiny size, by hub id."""
+    import published
+
+    return published.repositories(tiny_sd, tiny_sdxl, tiny_pixart, tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def home(repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub cache (HF_HOME) that holds all of them, and the prompts that come from elsewhere."""
+    import published
+
+    home = tmp_path_factory.mktemp("hf_home")
+    for repository, folder in repositories.items():
+        published.publish(home, repository, folder)
+    (home / "mira_pl").mkdir()
+    (home / "mira_pl" / "compbench_color_val.txt").write_text("a red cat and a blue dog\na green fox\n")
+    return home
+
+
 @pytest.fixture
 def jobs() -> list[Job]:
     """Three prompt-seeds, not in the order of their seeds."""

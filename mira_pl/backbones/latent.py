@@ -1,6 +1,5 @@
 """What all latent diffusion models share: a denoiser between a text encoder and a VAE, with guidance."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -12,7 +11,6 @@ from ..diffusion import Schedule
 from ..types import Compute, Images, Latents
 from .base import Backbone, Condition, Text
 
-logger = logging.getLogger(__name__)
 DTypeName = Literal["float32", "bfloat16", "float16", "float64"]
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -106,13 +104,3 @@ class LatentDiffusion(Backbone):
 def frozen(module: Any) -> Any:
     """Eval mode, and no parameter requires grad: a backward pass then costs about one forward, not two."""
     return module.eval().requires_grad_(False)
-
-
-def tokenize(tokenizer: Any, prompts: Sequence[str], longest: int) -> Any:
-    """Token ids and mask, padded to `longest`; what is cut off is said in a warning."""
-    full = tokenizer(list(prompts)).input_ids
-    for prompt, ids in zip(prompts, full, strict=True):
-        if len(ids) > longest:
-            cut = tokenizer.decode(ids[longest - 1 : -1])
-            logger.warning("the prompt %.60r is longer than %d tokens: %.60r is cut off", prompt, longest, cut)
-    return tokenizer(list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")

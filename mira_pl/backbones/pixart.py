@@ -8,11 +8,13 @@ from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part, load_weights
 from ..schedules import LastSigma, Sampler, make_schedule, one_step
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights
+from .latent import DTypeName, LatentDiffusion, frozen
 
 LONGEST = 120  # tokens, as PixArt-alpha was trained
 
@@ -46,7 +48,9 @@ class PixArt(LatentDiffusion):
         one_step_at: int | None = None,
         student: str | None = None,
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, student or model, "scheduler")
+        needs = self.needs(model, student)
+        ready(needs["pipeline"])
+        scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         alphas = scheduler.alphas_cumprod
         if one_step_at is not None and not 0 <= one_step_at < len(alphas):
             raise ValueError(f"one_step_at must be in 0..{len(alphas) - 1}, got {one_step_at}")
@@ -56,16 +60,26 @@ class PixArt(LatentDiffusion):
             else one_step(alphas, one_step_at)
         )
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
-        self.tokenizer = load_part(T5Tokenizer.from_pretrained, model, "tokenizer")
-        encoder = load_weights(T5EncoderModel.from_pretrained, model, "text_encoder", dtype=self.dtype)
+        self.tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer"])
+        encoder = load_weights(T5EncoderModel.from_pretrained, needs["text_encoder"], dtype=self.dtype)
         self.encoders = (frozen(encoder),)
         weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        source = student or model
-        self.denoiser = frozen(load_weights(PixArtTransformer2DModel.from_pretrained, source, "transformer", **weights))
-        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
+        self.denoiser = frozen(load_weights(PixArtTransformer2DModel.from_pretrained, needs["transformer"], **weights))
+        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, needs["vae"], **weights))
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
         self.sizes = self._sizes()
+
+    @staticmethod
+    def needs(model: str, student: str | None, **_: Any) -> dict[str, Need]:
+        return {
+            "pipeline": layouts.pipeline(model, "PixArtAlphaPipeline"),
+            "scheduler": layouts.scheduler(student or model),
+            "tokenizer": layouts.tokenizer(model, "tokenizer", "spiece.model"),
+            "text_encoder": layouts.transformers_weights(model, "text_encoder"),
+            "transformer": layouts.diffusers_weights(student or model, "transformer"),
+            "vae": layouts.diffusers_weights(model, "vae"),
+        }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         added = {key: None if size is None else size.to(x).expand(len(x), -1) for key, size in self.sizes.items()}
@@ -80,7 +94,7 @@ class PixArt(LatentDiffusion):
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """T5's embeddings of the lower-cased prompts, as PixArt was trained on."""
-        tokens = tokenize(self.tokenizer, [prompt.lower().strip() for prompt in prompts], LONGEST)
+        tokens = tokenize(self.tokenizer, [prompt.lower().strip() for prompt in prompts], LONGEST, "PixArt")
         mask = tokens.attention_mask.to(self.device)
         hidden = self.encoders[0](tokens.input_ids.to(self.device), attention_mask=mask)[0]
         return Text(hidden, mask=mask.bool())

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part, load_weights
+from ..hub.need import read_json
 from ..schedules import LastSigma, Sampler, make_schedule
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights, resolve
+from .latent import DTypeName, LatentDiffusion, frozen
 
 
 class SDXL(LatentDiffusion):
@@ -43,27 +46,43 @@ class SDXL(LatentDiffusion):
         sampler: Sampler = "ddim",
         vae: str | None = None,
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
+        needs = self.needs(model, vae)
+        described = read_json(ready(needs["pipeline"]).files["model_index.json"])
+        scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
         self.tokenizers = tuple(
-            load_part(CLIPTokenizer.from_pretrained, model, name) for name in ("tokenizer", "tokenizer_2")
+            load_part(CLIPTokenizer.from_pretrained, needs[name]) for name in ("tokenizer", "tokenizer_2")
         )
         self.encoders = (
-            frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype)),
+            frozen(load_weights(CLIPTextModel.from_pretrained, needs["text_encoder"], dtype=self.dtype)),
             frozen(
-                load_weights(CLIPTextModelWithProjection.from_pretrained, model, "text_encoder_2", dtype=self.dtype)
+                load_weights(CLIPTextModelWithProjection.from_pretrained, needs["text_encoder_2"], dtype=self.dtype)
             ),
         )
         weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
-        self.vae = load_vae(model, vae, weights)
-        pipeline: Any = DiffusionPipeline.load_config(resolve(model))
-        self.zero_empty = bool(pipeline.get("force_zeros_for_empty_prompt", True))
+        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, needs["unet"], **weights))
+        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, needs["vae"], **weights))
+        if vae is None and self.vae.config.force_upcast and self.dtype == torch.float16:
+            self.vae.float()  # it would overflow
+        self.zero_empty = bool(described.get("force_zeros_for_empty_prompt", True))
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
         pixels = side * 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.sizes = (pixels, pixels, 0, 0, pixels, pixels)  # original size, crop, target size
+
+    @staticmethod
+    def needs(model: str, vae: str | None, **_: Any) -> dict[str, Need]:
+        tokenizers = {name: layouts.tokenizer(model, name, "vocab.json") for name in ("tokenizer", "tokenizer_2")}
+        encoders = {name: layouts.transformers_weights(model, name) for name in ("text_encoder", "text_encoder_2")}
+        return {
+            "pipeline": layouts.pipeline(model, "StableDiffusionXLPipeline"),
+            "scheduler": layouts.scheduler(model),
+            **tokenizers,
+            **encoders,
+            "unet": layouts.diffusers_weights(model, "unet"),
+            "vae": layouts.diffusers_weights(model, "vae") if vae is None else layouts.diffusers_weights(vae, ""),
+        }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         sizes = torch.tensor(self.sizes, dtype=x.dtype, device=x.device).expand(len(x), -1)
@@ -74,7 +93,7 @@ class SDXL(LatentDiffusion):
         """The last layer but one of both encoders side by side, and the second's pooled embedding."""
         hidden, pooled = [], None
         for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
-            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length).input_ids.to(self.device)
+            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length, "SDXL").input_ids.to(self.device)
             output = encoder(ids, output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled = output[0]  # of the encoder with a projection, which comes last
@@ -83,12 +102,3 @@ class SDXL(LatentDiffusion):
     def unconditional(self, count: int) -> Text:
         empty = super().unconditional(count)
         return empty.map(torch.zeros_like) if self.zero_empty else empty
-
-
-def load_vae(model: str, vae: str | None, weights: dict[str, Any]) -> Any:
-    """The frozen VAE of the model, or the other one (a VAE's own folder or repository)."""
-    if vae is not None:
-        return frozen(load_weights(AutoencoderKL.from_pretrained, vae, None, **weights))
-    own = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
-    overflows = own.config.force_upcast and weights["torch_dtype"] == torch.float16
-    return own.float() if overflows else own

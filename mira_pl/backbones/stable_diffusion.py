@@ -1,16 +1,19 @@
 """Stable Diffusion 1.x and 2.x, and the embedded emoji world, which is of the same classes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part, load_weights
 from ..schedules import LastSigma, Sampler, make_schedule
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights
+from .latent import DTypeName, LatentDiffusion, frozen
 
 
 class StableDiffusion(LatentDiffusion):
@@ -38,21 +41,35 @@ class StableDiffusion(LatentDiffusion):
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
     ) -> None:
-        scheduler = load_part(DDIMScheduler.from_pretrained, model, "scheduler")
+        needs = self.needs(model)
+        ready(needs["pipeline"])
+        scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
-        self.tokenizer = load_part(CLIPTokenizer.from_pretrained, model, "tokenizer")
-        self.text = frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype))
+        self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
+        self.text = frozen(load_weights(CLIPTextModel.from_pretrained, needs["text_encoder"], dtype=self.dtype))
         weights = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}  # the quick way needs accelerate
-        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, model, "unet", **weights))
-        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
+        self.denoiser = frozen(load_weights(UNet2DConditionModel.from_pretrained, needs["unet"], **weights))
+        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, needs["vae"], **weights))
         self.encoders = (self.text,)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
+
+    @staticmethod
+    def needs(model: str, **_: Any) -> dict[str, Need]:
+        model = layouts.source_of(model, "emoji")
+        return {
+            "pipeline": layouts.pipeline(model, "StableDiffusionPipeline", "LatentConsistencyModelPipeline"),
+            "scheduler": layouts.scheduler(model),
+            "tokenizer": layouts.tokenizer(model, "tokenizer", "vocab.json"),
+            "text_encoder": layouts.transformers_weights(model, "text_encoder"),
+            "unet": layouts.diffusers_weights(model, "unet"),
+            "vae": layouts.diffusers_weights(model, "vae"),
+        }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(x, timestep, text.tokens).sample
 
     def embed(self, prompts: Sequence[str]) -> Text:
-        tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length)
+        tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length, "StableDiffusion")
         return Text(self.text(tokens.input_ids.to(self.device)).last_hidden_state)

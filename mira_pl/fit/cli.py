@@ -15,6 +15,7 @@ import diffusers
 import lightning as L
 import transformers
 import yaml
+from huggingface_hub.utils import enable_progress_bars
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
 
@@ -26,6 +27,7 @@ from ..runs import RunFolder, config_hash
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
+from .needs import ensure, needs_of
 from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
@@ -70,7 +72,18 @@ def fail(message: str) -> NoReturn:
 
 
 class FitCLI(LightningCLI):
-    """LightningCLI with the run folder and W&B beside model, data and trainer."""
+    """LightningCLI with the run folder and W&B beside model, data and trainer; weights are fetched before it builds."""
+
+    def __init__(self, arguments: Sequence[str], *parts: type, **options: Any) -> None:
+        self.arguments = arguments
+        super().__init__(*parts, **options)
+
+    def before_instantiate_classes(self) -> None:
+        check_trainer(plain(self)["trainer"])
+
+    def instantiate_classes(self) -> None:
+        ensure(needs_of(plain(self)), self.arguments)
+        super().instantiate_classes()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="the run folder")
@@ -78,18 +91,24 @@ class FitCLI(LightningCLI):
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
 
 
-def build(argv: Sequence[str]) -> FitCLI:
+class ParsedCLI(FitCLI):
+    """The configuration alone: nothing is fetched, nothing is built."""
+
+    def instantiate_classes(self) -> None:
+        pass
+
+
+def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
     """Parse and construct everything; nothing is written yet."""
-    argv = list(argv)
-    if not any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv):
-        argv = ["--config", DEFAULT_CONFIG, *argv]
+    named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
     if "independent_ddp" not in StrategyRegistry.available_strategies():
         StrategyRegistry.register("independent_ddp", IndependentDDP, description=IndependentDDP.__doc__ or "")
-    return FitCLI(
+    return cli(
+        argv,
         NoiseAlignment,
         PromptData,
         run=False,
-        args=argv,
+        args=[*argv] if named else ["--config", DEFAULT_CONFIG, *argv],
         parser_class=OneLineParser,
         parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
         save_config_callback=None,
@@ -112,7 +131,6 @@ def fit(argv: Sequence[str]) -> None:
     hush()
     cli = build(argv)
     config = plain(cli)
-    check_trainer(config["trainer"])
     run, module = RunFolder(Path(cli.config["out"])), cli.model
     if cli.trainer.is_global_zero:
         run.prepare(config, cli.config["overwrite"])
@@ -139,6 +157,7 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
+    enable_progress_bars()  # of downloads, which transformers has just turned off too
     for text in (
         r".*LightningCLI.s args parameter.*",
         r".*LeafSpec.*deprecated.*",

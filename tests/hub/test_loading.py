@@ -35,7 +35,7 @@ def test_a_whole_folder_loads(model: Path) -> None:
 
 def test_missing_folder(tmp_path: Path) -> None:
     message = error_of(tmp_path / "nowhere", FileNotFoundError)
-    assert str(tmp_path / "nowhere") in message and "folder in diffusers layout" in message
+    assert str(tmp_path / "nowhere") in message and "hub id" in message
 
 
 @pytest.mark.parametrize("part", ["scheduler", "tokenizer", "text_encoder", "unet", "vae"])
@@ -55,14 +55,13 @@ def test_truncated_weights(model: Path, part: str, keep: int) -> None:
 @pytest.mark.parametrize("part", sorted(WEIGHTS))
 def test_missing_weights(model: Path, part: str) -> None:
     (model / part / WEIGHTS[part]).unlink()
-    message = error_of(model, FileNotFoundError)
-    assert repr(part) in message and str(model) in message
+    assert error_of(model, FileNotFoundError) == f"the folder {model / part} lacks {part}/{WEIGHTS[part]}"
 
 
 @pytest.mark.parametrize("part", sorted(WEIGHTS))
 def test_a_config_that_is_no_json(model: Path, part: str) -> None:
     (model / part / "config.json").write_text("{")
-    assert str(model / part / "config.json") in error_of(model, FileNotFoundError)
+    assert str(model / part / "config.json") in error_of(model, ValueError)
 
 
 def test_a_model_that_predicts_something_else(model: Path) -> None:
