@@ -16,7 +16,7 @@ def tokenize(tokenizer: Any, prompts: Sequence[str], longest: int, reader: str) 
 
 def warn_of_cuts(tokenizer: Any, prompts: Sequence[str], longest: int, reader: str) -> None:
     """One warning a prompt and reader, however often they meet."""
-    for prompt, ids in zip(prompts, tokenizer(list(prompts)).input_ids, strict=True):
+    for prompt, ids in zip(prompts, tokenizer(list(prompts), verbose=False).input_ids, strict=True):
         if len(ids) > longest:
             _warn_once(prompt, longest, tokenizer.decode(ids[longest - 1 : -1]), reader)
 

@@ -95,7 +95,7 @@ def test_a_set_that_cannot_be_fetched_says_so(
     """Nobody listens on that port."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"cannot fetch .*refused.* may be a file of prompts too") as caught:
+    with pytest.raises(FileNotFoundError, match=r"cannot be fetched.*refused.* may be a file of prompts too") as caught:
         fetched(need)
     assert len(str(caught.value).splitlines()) == 1
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,41 +13,93 @@ import yaml
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith("emoji"))
 RUN = """
-import sys
-from mira_pl.fit.cli import fit
-for name in sys.argv[2:]:
+import contextlib, gc, io, json, sys
+from pathlib import Path
+sys.path.append("tests")
+from mira_pl.__main__ import main
+from opened import Opened
+home, out, *names = map(str, sys.argv[1:])
+opened, found = Opened(Path(home)), {}
+for name in names:
+    given = ["--config", f"configs/{name}.yaml"]
     steps = [] if "pixart" in name or "turbo" in name else ["--model.backbone.init_args.steps", "3"]
-    fit(["--config", f"configs/{name}.yaml", "--model.iterations", "2", "--data.limit", "2", *steps,
-         "--out", f"{sys.argv[1]}/{name}", "--wandb.mode", "disabled", "--trainer.enable_progress_bar", "false",
-         "--trainer.accelerator", "cpu"])
+    listed = io.StringIO()
+    with contextlib.redirect_stdout(listed):
+        code = main(["doctor", *given, "--out", f"{out}/{name}"])
+    gc.collect()  # a CLIP that a run before holds would be shared, not opened
+    opened.take()
+    run = main(["fit", *given, "--model.iterations", "2", "--data.limit", "2", *steps, "--out", f"{out}/{name}",
+                "--wandb.mode", "disabled", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"])
+    found[name] = {"codes": [code, run], "doctor": listed.getvalue(), "opened": sorted(map(str, opened.take()))}
+Path(out, "found.json").write_text(json.dumps(found))
 """
 
 
-@pytest.mark.slow
-def test_every_config_runs_offline_from_the_cache(home: Path, tmp_path: Path) -> None:
-    names = [path.stem for path in CONFIGS]
-    assert {"sdxl_hps", "sdxl_turbo_hps", "sd15_aesthetic", "pixart_compbench"} <= set(names)
+def offline(home: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess:
     environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
         environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), *names], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def ran(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the runs of all configs, with found.json: by config, exit codes, doctor's list, files opened by fit."""
+    out = tmp_path_factory.mktemp("ran")
+    names = [path.stem for path in CONFIGS]
+    assert {"sdxl_hps", "sdxl_turbo_hps", "sd15_aesthetic", "pixart_compbench"} <= set(names)
+    done = offline(home, ["-c", RUN, str(home), str(out), *names])
     assert done.returncode == 0, done.stderr[-3000:]
-    for name in names:
-        records = [json.loads(line) for line in (tmp_path / name / "records.jsonl").read_text().splitlines()]
-        wanted = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
-        assert [record["status"] for record in records] == ["finished"] * 2, name
-        assert all(record["clip"] is not None and record["iterations"] == 2 for record in records)
-        assert all(record["method"] == wanted["model"]["objective"]["class_path"] for record in records)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_runs_offline_from_the_cache(ran: Path, config: Path) -> None:
+    records = [json.loads(line) for line in (ran / config.stem / "records.jsonl").read_text().splitlines()]
+    wanted = yaml.safe_load(config.read_text())
+    assert [record["status"] for record in records] == ["finished"] * 2
+    assert all(record["clip"] is not None and record["iterations"] == 2 for record in records)
+    assert all(record["method"] == wanted["model"]["objective"]["class_path"] for record in records)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_doctor_lists_the_files_that_fit_opens_and_no_others(ran: Path, home: Path, config: Path) -> None:
+    found = json.loads((ran / "found.json").read_text())[config.stem]
+    assert found["codes"] == [0, 0]
+    opened = {of_repository(home, Path(path)) for path in found["opened"]} - {None}
+    assert len(opened) > 10 and opened == listed(found["doctor"])
+
+
+def of_repository(home: Path, path: Path) -> tuple[str, str] | None:
+    """Repository and name of a file of the cache; None for the cache's own files."""
+    parts = path.relative_to(home).parts
+    if parts[0] == "mira_pl":
+        return "compbench", parts[1]
+    if parts[2] != "snapshots":
+        return None
+    return parts[1].split("--", 1)[1].replace("--", "/"), "/".join(parts[4:])
+
+
+def listed(doctor: str) -> set[tuple[str, str]]:
+    """Repository and name of the files that doctor's output says are here."""
+    files, source = set(), ""
+    for line in doctor.splitlines():
+        if line.startswith(("model.", "data:")):
+            source = line.split(": ", 1)[1].split(" (")[0]
+            source = "compbench" if source.startswith("https:") else source
+        elif line.startswith("  here"):
+            files.add((source, line.split()[-1]))
+    return files
 
 
 def test_without_the_weights_it_is_one_line(tmp_path: Path) -> None:
-    environment = os.environ | {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "mira_pl", "fit", "--config", "configs/sdxl_hps.yaml", "--out", str(tmp_path / "run")],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    given = ["--config", "configs/sdxl_hps.yaml", "--out", str(tmp_path / "run")]
+    done = offline(tmp_path / "empty", ["-m", "mira_pl", "fit", *given])
     assert done.returncode == 2 and not (tmp_path / "run").exists()
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mira_pl:")]
-    assert "stabilityai/stable-diffusion-xl-base-1.0" in line or "hpdv2/anime" in line
+    assert "Traceback" not in done.stderr and "HF_HUB_OFFLINE is set" in line
+    assert "stabilityai/stable-diffusion-xl-base-1.0, xswu/HPSv2" in line and "ymhao/HPDv2" in line
+    assert line.endswith(f"python -m mira_pl fetch --config configs/sdxl_hps.yaml --out {tmp_path / 'run'}")

@@ -18,6 +18,7 @@ import yaml
 from huggingface_hub.utils import enable_progress_bars
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import mira_pl.backbones
 import mira_pl.objectives
@@ -32,6 +33,15 @@ from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
 PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
+TRAINER_DEFAULTS = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
+}
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards)
 COMPONENTS = [name for module in MODULES for name in module.__all__]
 PARAMETERS = [
@@ -99,31 +109,30 @@ class ParsedCLI(FitCLI):
 
 
 def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
-    """Parse and construct everything; nothing is written yet."""
+    """Parse and construct everything; nothing is written yet.
+
+    Raises:
+        ValueError: a setting cannot be, or the machine has not what the Trainer is to run on.
+    """
     named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
     if "independent_ddp" not in StrategyRegistry.available_strategies():
         StrategyRegistry.register("independent_ddp", IndependentDDP, description=IndependentDDP.__doc__ or "")
-    return cli(
-        argv,
-        NoiseAlignment,
-        PromptData,
-        run=False,
-        args=[*argv] if named else ["--config", DEFAULT_CONFIG, *argv],
-        parser_class=OneLineParser,
-        parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        trainer_defaults={
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "use_distributed_sampler": False,
-            "log_every_n_steps": 1,
-            "num_sanity_val_steps": 0,
-            "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
-        },
-    )
+    try:
+        return cli(
+            argv,
+            NoiseAlignment,
+            PromptData,
+            run=False,
+            args=[*argv] if named else ["--config", DEFAULT_CONFIG, *argv],
+            parser_class=OneLineParser,
+            parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"the trainer cannot run so: {error}") from error
 
 
 def fit(argv: Sequence[str]) -> None:

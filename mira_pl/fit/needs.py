@@ -39,15 +39,17 @@ def ensure(needs: Needs, arguments: Sequence[str]) -> None:
         OSError: something is missing and cannot be fetched; names the command that fetches it elsewhere.
         ValueError: a source is not what is needed.
     """
-    absent = {place: need for place, need in needs.items() if need.look().missing}
+    absent = [need for need in dict.fromkeys(needs.values()) if need.look().missing]
     listings = {}
-    try:
-        for need in dict.fromkeys(absent.values()):
+    for need in absent:
+        try:
             fetch(need, listings)
-    except OSError as error:
-        sources = ", ".join(dict.fromkeys(need.source for need in absent.values()))
-        command = shlex.join(["python", "-m", "mira_pl", "fetch", *arguments])
-        raise FileNotFoundError(f"{error}. Files are missing of {sources}; with a network: {command}") from error
+        except OSError as error:
+            if isinstance(need, Need) and need.local:
+                raise
+            sources = ", ".join(dict.fromkeys(need.source for need in absent))
+            command = shlex.join(["python", "-m", "mira_pl", "fetch", *arguments])
+            raise FileNotFoundError(f"{error}. Files are missing of {sources}; with a network: {command}") from error
 
 
 def _parts(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

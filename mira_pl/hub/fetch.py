@@ -51,7 +51,10 @@ def fetch(need: Need | WebFile, listings: dict[tuple[str, str], Listing] | None 
     found = need.look()
     if need.local:
         if found.missing:
-            raise FileNotFoundError(f"the folder {Path(need.source, need.folder)} lacks {', '.join(found.missing)}")
+            raise FileNotFoundError(
+                f"the folder {Path(need.source, need.folder)} lacks {', '.join(found.missing)}: "
+                "complete it, or give another"
+            )
         return found
     listings = {} if listings is None else listings
     key = (need.source, need.kind)
@@ -126,7 +129,9 @@ def _one_line(need: Need) -> Iterator[None]:
         ) from error
     except Exception as error:  # of two HTTP libraries and of the client, by version
         reason = _reason(error)
-        raise OSError(f"cannot fetch {need.source} from {constants.ENDPOINT}: {reason}") from error
+        raise OSError(
+            f"{need.source} is no folder here and cannot be fetched from {constants.ENDPOINT}: {reason}"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -152,7 +157,7 @@ def _fetch_web(need: WebFile) -> Found:
         with urllib.request.urlopen(need.source, timeout=PATIENCE) as answer:
             content = answer.read()
     except OSError as error:
-        raise FileNotFoundError(f"cannot fetch {need.source}: {error}; run once where there is a network") from error
+        raise FileNotFoundError(f"{need.source} cannot be fetched: {error}") from error
     need.path.parent.mkdir(parents=True, exist_ok=True)
     partial = need.path.with_name(f".{need.name}.{os.getpid()}.tmp")
     partial.write_bytes(content)

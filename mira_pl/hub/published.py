@@ -47,8 +47,8 @@ PUBLISHED = {
     "yuvalkirstain/PickScore_v1": Published("MIT", {"": CLIP_H}, score=0.30),
     "xswu/HPSv2": Published("Apache-2.0", {"": CLIP_H}, width=2, score=0.30),
     "THUDM/ImageReward": Published("Apache-2.0", {"": 446_206_689}),
-    "Salesforce/blip-vqa-base": Published("BSD-3-Clause", {"": 384_672_572}),
-    "trl-lib/ddpo-aesthetic-predictor": Published("Apache-2.0", {"": 928_513}, score=0.0),
+    "Salesforce/blip-vqa-base": Published("BSD-3-Clause", {"": 361_230_140}),
+    "trl-lib/ddpo-aesthetic-predictor": Published("Apache-2.0", {"": 927_969}, score=0.0),
     "bert-base-uncased": Published("Apache-2.0"),
     "ymhao/HPDv2": Published("Apache-2.0"),
 }

@@ -17,7 +17,7 @@ LARGE = (".safetensors", ".pt", ".pth", ".bin", ".model")
 TOKEN = "hf_secret"
 
 
-@dataclass
+@dataclass(eq=False)
 class Hub(ThreadingHTTPServer):
     """Repositories by id (data sets under "datasets/"), what goes wrong, and what was asked.
 
@@ -57,21 +57,24 @@ class Answer(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
-        if path.startswith("cdn/"):
-            return self.send_file(*self.split(path.removeprefix("cdn/")), body)
         if path.startswith("api/"):
-            repository = path.removeprefix("api/").removeprefix("models/")
-            return self.send_listing(repository)
-        repository, name = self.split(path.replace("/resolve/main/", "//", 1))
+            self.send_listing(path.removeprefix("api/").removeprefix("models/"))
+        elif path.startswith("cdn/"):
+            self.send_file(*self.split(path.removeprefix("cdn/")), body)
+        else:
+            self.resolve(*self.split(path.replace("/resolve/main/", "//", 1)), body)
+
+    def resolve(self, repository: str, name: str, body: bool) -> None:
         if repository not in self.server.repositories:
-            return self.refuse(401, "RepoNotFound")
-        if repository in self.server.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return self.refuse(401, "GatedRepo")
-        if not (self.server.repositories[repository] / name).is_file():
-            return self.refuse(404, "EntryNotFound")
-        if name.endswith(LARGE):
-            return self.send_redirect(repository, name)
-        return self.send_file(repository, name, body)
+            self.refuse(401, "RepoNotFound")
+        elif repository in self.server.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.refuse(401, "GatedRepo")
+        elif not (self.server.repositories[repository] / name).is_file():
+            self.refuse(404, "EntryNotFound")
+        elif name.endswith(LARGE):
+            self.send_redirect(repository, name)
+        else:
+            self.send_file(repository, name, body)
 
     def split(self, path: str) -> tuple[str, str]:
         repository, _, name = path.partition("//")
@@ -87,7 +90,8 @@ class Answer(BaseHTTPRequestHandler):
 
     def send_listing(self, repository: str) -> None:
         if repository not in self.server.repositories:
-            return self.refuse(401, "RepoNotFound")
+            self.refuse(401, "RepoNotFound")
+            return
         folder = self.server.repositories[repository]
         siblings: list[dict[str, Any]] = []
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):

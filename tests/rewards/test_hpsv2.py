@@ -88,3 +88,8 @@ def test_a_wide_picture_is_padded_not_cropped() -> None:
     assert padded.shape == (1, 3, 28, 28)
     assert torch.equal(padded[:, :, :7], black[:, :, :7]) and torch.equal(padded[:, :, 21:], black[:, :, 21:])
     assert (padded[:, :, 7:21] > black[:, :, 7:21]).all()
+
+
+def test_a_clip_of_transformers_is_named(tiny_clip: Path, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds a CLIPModel of transformers, not an open_clip checkpoint"):
+        HPSv2(str(tiny_clip / "model.safetensors"), tokenizer=str(folder))
