@@ -43,7 +43,7 @@ def refused(capsys, *argv: str) -> str:
         (["--model.backbone.init_args.model", "no/such/folder"], ["no/such/folder"]),
         (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
-        (["--trainer.devices", "0"], ["trainer", "devices=0"]),
+        (["--trainer.devices", "0"], ["trainer", "devices='0'"]),
     ],
 )
 def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):

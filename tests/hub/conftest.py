@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Hub
+from server import Command, Hub
 
 ROOT = Path(__file__).parent.parent.parent
 LISTEN = """
@@ -28,8 +28,6 @@ for line in sys.stdin:
             code = stop.code
     print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
 """
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,15 @@ a part of a file can be asked for; who may not see a repository is told that the
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+Command = Callable[..., tuple[int, str, str]]
+"""Runs `mira_pl` with arguments; gives exit code, output and errors."""
 
 COMMIT = "1" * 40
 LARGE = (".safetensors", ".pt", ".pth", ".bin", ".model")

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Command
-from server import TOKEN, Hub
+from server import TOKEN, Command, Hub
 
 from mira_pl.hub import WebFile, fetch
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
@@ -97,6 +97,7 @@ def test_weights_beyond_the_range_of_the_dtype(model: Path) -> None:
         StableDiffusion(str(model), steps=2, dtype="float16")
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(width=16, allow_nan=True, allow_infinity=True), max_size=20),
     st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
