@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..diffusion import Prediction, Schedule
+from ..hub import Need
 from ..types import Compute, Images, Latents
 
 
@@ -68,6 +70,11 @@ class Backbone(ABC):
     latent_shape: tuple[int, ...]
     spent: Compute = Compute()
     """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
+
+    @staticmethod
+    def needs(**init_args: Any) -> dict[str, Need]:
+        """What the class loads when it is built with these arguments, by part: nothing, unless it says so."""
+        return {}
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
