@@ -105,7 +105,7 @@ def show_run(config: Mapping[str, Any]) -> None:
     run.check(config, config["overwrite"])
     records = [] if config["overwrite"] else run.records()
     left = seconds_left(records, len(data.jobs))
-    minutes = "unknown before the first job is done; `python -m benchmarks` compares machines"
+    minutes = "unknown before the first job is done; `python -m benchmarks cpu` times the engines on this machine"
     if left is not None:
         minutes = f"about {left / 60:.0f} minutes left, by the mean of the jobs that are done"
     print(f"run: {run.path}, {len(records)} of {len(data.jobs)} jobs done, {len(data.batches)} batches")

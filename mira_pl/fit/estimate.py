@@ -52,13 +52,14 @@ def memory(config: Mapping[str, Any], needs: Needs) -> Memory:
     """
     model, arguments = config["model"], config["model"]["backbone"].get("init_args", {})
     width, batch = WIDTH[arguments.get("dtype", "float32")], config["data"]["batch_size"]
-    backbone = {place.rsplit(".", 1)[1]: need for place, need in needs.items() if place.startswith("model.backbone.")}
-    others = {need for place, need in needs.items() if place.startswith(("model.reward.", "model.clip."))}
+    files = {place: need for place, need in needs.items() if isinstance(need, Need)}
+    backbone = {place.rsplit(".", 1)[1]: need for place, need in files.items() if place.startswith("model.backbone.")}
+    others = {need for place, need in files.items() if place.startswith(("model.reward.", "model.clip."))}
     loaded = [need for name, need in backbone.items() if name in ("unet", "transformer", "vae")]
     encoders = [need for name, need in backbone.items() if name.startswith("text_encoder")]
     denoiser = backbone.get("unet", backbone.get("transformer"))
     known = UNKNOWN if denoiser is None else PUBLISHED.get(denoiser.source, UNKNOWN)
-    rewards = [need for need in others if isinstance(need, Need) and has_weights(need)]
+    rewards = [need for need in others if has_weights(need)]
     scores = [PUBLISHED.get(need.source, UNKNOWN).score for need in rewards]
     calls = 2 if arguments.get("guidance", 1) > 1 else 1
     pictures = _sum([_times(known.decode, width / 2), *(_times(score, 2) for score in scores)])  # rewards: float32
