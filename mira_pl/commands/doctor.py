@@ -35,27 +35,30 @@ def main(argv: Sequence[str]) -> int:
     hush()
     config = plain(build(argv, ParsedCLI))
     needs = needs_of(config)
-    absent = show_files(needs)
+    wanting = show_files(needs)
     no_device = show_device(config, needs)
     if "data.prompts" not in needs or not needs["data.prompts"].look().missing:
         show_run(config)
     print()
-    if absent:
-        print(f"{absent} missing or broken: {shlex.join(['python', '-m', 'mira_pl', 'fetch', *argv])}")
+    for source in (source for source in wanting if Path(source).is_dir()):
+        print(f"incomplete: {source}; complete it, or give another")
+    elsewhere = [source for source in wanting if not Path(source).is_dir()]
+    if elsewhere:
+        print(f"missing of {', '.join(elsewhere)}: {shlex.join(['python', '-m', 'mira_pl', 'fetch', *argv])}")
     if no_device:
         print(no_device)
-    if absent or no_device:
+    if wanting or no_device:
         return 1
     print(f"ready: {shlex.join(['python', '-m', 'mira_pl', 'fit', *argv])}")
     return 0
 
 
-def show_files(needs: Needs) -> int:
-    """Every file by part, with its size; returns how many are missing or broken."""
+def show_files(needs: Needs) -> list[str]:
+    """Every file by part, with its size; returns the sources of which some are missing or broken."""
     cache = Path(constants.HF_HUB_CACHE)
     disk = next(folder for folder in (cache, *cache.parents) if folder.exists())
     print(f"cache: {cache} ({size(shutil.disk_usage(disk).free)} free)")
-    bad = 0
+    wanting: dict[str, None] = {}
     grouped: dict[tuple[str, str], list[Need | WebFile]] = {}
     for place, need in needs.items():
         grouped.setdefault((place.rsplit(".", 1)[0], need.source), []).append(need)
@@ -63,8 +66,9 @@ def show_files(needs: Needs) -> int:
         print(f"\n{place}: {source}{licence(source)}")
         for state, bytes_, name in itertools.chain.from_iterable(map(lines, group)):
             print(f"  {state:8}{bytes_:>10}  {name}")
-            bad += state != "here"
-    return bad
+            if state != "here":
+                wanting[source] = None
+    return list(wanting)
 
 
 def lines(need: Need | WebFile) -> list[tuple[str, str, str]]:
@@ -106,7 +110,7 @@ def show_run(config: Mapping[str, Any]) -> None:
     run.check(config, config["overwrite"])
     records = [] if config["overwrite"] else run.records()
     left = seconds_left(records, len(data.jobs))
-    minutes = "unknown before the first job is done; `python -m benchmarks` compares machines"
+    minutes = "unknown before the first job is done; `python -m benchmarks cpu` times the engines on this machine"
     if left is not None:
         minutes = f"about {left / 60:.0f} minutes left, by the mean of the jobs that are done"
     print(f"run: {run.path}, {len(records)} of {len(data.jobs)} jobs done, {len(data.batches)} batches")

@@ -15,6 +15,7 @@ import diffusers
 import lightning as L
 import transformers
 import yaml
+from huggingface_hub import constants
 from huggingface_hub.utils import enable_progress_bars
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
@@ -84,9 +85,9 @@ def fail(message: str) -> NoReturn:
 class FitCLI(LightningCLI):
     """LightningCLI with the run folder and W&B beside model, data and trainer; weights are fetched before it builds."""
 
-    def __init__(self, arguments: Sequence[str], *parts: Any, **options: Any) -> None:
+    def __init__(self, arguments: Sequence[str], **options: Any) -> None:
         self.arguments = arguments
-        super().__init__(*parts, **options)
+        super().__init__(NoiseAlignment, PromptData, **options)
 
     def before_instantiate_classes(self) -> None:
         check_trainer(plain(self)["trainer"])
@@ -120,8 +121,6 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
     try:
         return cli(
             argv,
-            NoiseAlignment,
-            PromptData,
             run=False,
             args=[*argv] if named else ["--config", DEFAULT_CONFIG, *argv],
             parser_class=OneLineParser,
@@ -166,7 +165,8 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    enable_progress_bars()  # of downloads, which transformers has just turned off too
+    if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()  # of downloads, which transformers has just turned off too
     for text in (
         r".*LightningCLI.s args parameter.*",
         r".*LeafSpec.*deprecated.*",

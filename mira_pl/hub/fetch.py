@@ -99,8 +99,10 @@ def _download(need: Need, sibling: Any) -> Path:
 
 
 def genuine(path: Path, sibling: Any) -> bool:
-    """Whether a file has the size and checksum of the hub's listing: SHA-256 under LFS, else git's SHA-1."""
+    """Whether a file has size and checksum of the hub's listing, if it has any: SHA-256 under LFS, else git's SHA-1."""
     size = path.stat().st_size
+    if sibling.lfs is None and sibling.blob_id is None:  # some mirrors list names only
+        return True
     if sibling.lfs is not None:
         digest, wanted = hashlib.sha256(), sibling.lfs.sha256
     else:
@@ -115,7 +117,7 @@ def _check_space(need: Need, sibling: Any) -> None:
     cache = Path(constants.HF_HUB_CACHE)
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
-    if sibling.size > free:
+    if (sibling.size or 0) > free:
         raise OSError(
             f"{sibling.rfilename} of {need.source} has {sibling.size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free "
             f"in {cache}: free some, or set HF_HOME to a folder on another disk"

@@ -196,7 +196,7 @@ def is_weights(name: str) -> bool:
 def companions(file: Path) -> list[str]:
     """What is read with a file: the shards of an index, the merges of a vocabulary."""
     if file.name.endswith(INDEX):
-        return sorted(set(read_json(file)["weight_map"].values()))
+        return sorted(set(read_json(file).get("weight_map", {}).values()))
     return ["merges.txt"] if file.name == "vocab.json" else []
 
 

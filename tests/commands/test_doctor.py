@@ -63,7 +63,8 @@ def test_what_is_missing_is_named_with_its_size_and_licence(capsys, arguments, t
     assert "missing    ~2.0 GB  HPS_v2_compressed.pt or model.safetensors" in said
     assert "data: ymhao/HPDv2 (Apache-2.0)" in said and "missing             benchmark/anime.json" in said
     assert f"cache: {tmp_path / 'hub'}" in said
-    assert "3 missing or broken: python -m mira_pl fetch --model.backbone" in said
+    assert "missing of xswu/HPSv2, laion/CLIP-ViT-H-14-laion2B-s32B-b79K, ymhao/HPDv2: python -m mira_pl fetch" in said
+    assert "incomplete" not in said
     assert "jobs done" not in said  # the prompts are not known yet
 
 
@@ -72,6 +73,7 @@ def test_a_broken_file(capsys, arguments, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     code, said = doctor(capsys, *arguments)
     assert code == 1 and f"broken       100 B  {UNET}" in said
+    assert f"incomplete: {tmp_path / 'model'}; complete it" in said and "mira_pl fetch" not in said
 
 
 def test_no_gpu_where_one_is_asked_for(capsys, arguments, monkeypatch):

@@ -30,6 +30,8 @@ class Hub(ThreadingHTTPServer):
         gated: repositories whose files need `TOKEN`.
         faults: by path of a file, what happens to its next downloads: "cut" after half, or "flip" one bit.
         announced: sizes that are told of files, where they differ.
+        renamed: new names of repositories by old ones, which lead there.
+        bare: repositories whose listing names files only, as some mirrors have it.
         asked: (path of a file, value of Range) of every download.
     """
 
@@ -37,6 +39,8 @@ class Hub(ThreadingHTTPServer):
     gated: set[str] = field(default_factory=set)
     faults: dict[str, list[str]] = field(default_factory=dict)
     announced: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    bare: set[str] = field(default_factory=set)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     daemon_threads = True
@@ -61,7 +65,10 @@ class Answer(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
-        if path.startswith("api/"):
+        old = next((name for name in self.server.renamed if f"{name}/" in f"{path.removeprefix('api/models/')}/"), None)
+        if old is not None:
+            self.send(307, b"", {"Location": "/" + path.replace(old, self.server.renamed[old], 1)})
+        elif path.startswith("api/"):
             self.send_listing(path.removeprefix("api/").removeprefix("models/"))
         elif path.startswith("cdn/"):
             self.send_file(*self.split(path.removeprefix("cdn/")), body)
@@ -104,7 +111,7 @@ class Answer(BaseHTTPRequestHandler):
             sibling: dict[str, Any] = {"rfilename": name, "size": size, "blobId": digest}
             if name.endswith(LARGE):
                 sibling |= {"blobId": "2" * 40, "lfs": {"sha256": digest, "size": size, "pointerSize": 130}}
-            siblings.append(sibling)
+            siblings.append({"rfilename": name} if repository in self.server.bare else sibling)
         name = repository.removeprefix("datasets/")
         listing = {"id": name, "modelId": name, "sha": COMMIT, "private": False, "gated": False, "siblings": siblings}
         self.send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})

@@ -146,6 +146,26 @@ def test_a_gated_model_names_its_page_and_the_login(command: Command, hub: Hub, 
     assert code == 0, err
 
 
+def test_a_renamed_repository_is_kept_under_the_name_that_was_asked_for(
+    command: Command, cache: Path, hub: Hub, new: Publish
+) -> None:
+    new("them/new-name")
+    hub.renamed["us/old-name"] = "them/new-name"
+    code, _, err = command("fetch", *of("us/old-name"))
+    assert code == 0, err
+    assert set(fetched(cache, "us/old-name")) == LOADED
+    assert command("doctor", *of("us/old-name"))[0] == 0
+
+
+def test_a_mirror_that_names_no_checksums(command: Command, cache: Path, hub: Hub, new: Publish) -> None:
+    """Nothing can be compared: what comes is taken."""
+    new("us/bare")
+    hub.bare.add("us/bare")
+    code, _, err = command("fetch", *of("us/bare"))
+    assert code == 0, err
+    assert set(fetched(cache, "us/bare")) == LOADED
+
+
 def test_no_such_repository(command: Command, hub: Hub) -> None:
     line = refused(command("fetch", *of("us/nowhere")))
     assert f"us/nowhere is neither a local folder nor a repository at {hub.url}" in line
