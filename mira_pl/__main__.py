@@ -18,6 +18,9 @@ def main(argv: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"mira_pl: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("mira_pl: stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mira_pl.__main__ import main
 from mira_pl.world.trainers import __all__ as trainers
@@ -86,7 +87,10 @@ def test_every_trainer_is_documented():
     named = commands("docs/world.md")
     configs = {path.stem for path in (ROOT / "configs" / "world").glob("*.yaml")}
     assert {Path(command.split()[-1]).stem for command in named if command.startswith("pretrain")} == configs
-    assert len(configs) == len(trainers)
+    classes = {
+        yaml.safe_load(path.read_text())["model"]["class_path"] for path in (ROOT / "configs" / "world").glob("*.yaml")
+    }
+    assert classes == set(trainers)
 
 
 def test_links_lead_somewhere():

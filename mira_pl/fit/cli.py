@@ -148,6 +148,11 @@ def fit(argv: Sequence[str]) -> None:
     connect_loggers(cli.trainer, logger, run)
     try:
         cli.trainer.fit(module, cli.datamodule)
+    except SystemExit as stop:  # Lightning has caught Ctrl-C
+        if not cli.trainer.interrupted:
+            raise
+        print(f"mira_pl: stopped; the same command goes on where {run.path} stands", file=sys.stderr)
+        raise SystemExit(130) from stop
     except RuntimeError as error:
         if "out of memory" not in str(error) and "allocate memory" not in str(error):
             raise

@@ -15,15 +15,15 @@ def reference(run_fit, tmp_path):
     return run_fit(tmp_path / "reference")
 
 
-def killed_after(count: int, monkeypatch, target: type, name: str):
-    """Patch a method so that the process dies by SIGKILL right after its `count`-th call."""
+def killed_after(count: int, monkeypatch, target: type, name: str, by: int = signal.SIGKILL):
+    """Patch a method so that the process gets a signal right after its `count`-th call."""
     original, calls = getattr(target, name), []
 
     def call(self, *args, **kwargs):
         result = original(self, *args, **kwargs)
         calls.append(1)
         if len(calls) == count:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         return result
 
     monkeypatch.setattr(target, name, call)
@@ -38,6 +38,24 @@ def test_killed_after_a_tick(reference, run_fit, tmp_path, monkeypatch, tick):
     run_fit(out)
     assert same_files(reference, out)
     assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
+
+
+def test_stopped_by_ctrl_c(reference, run_fit, tmp_path, monkeypatch, capfd):
+    """One line that says how to go on, the exit code of shells for it, and the same bytes afterwards."""
+    out = tmp_path / "stopped"
+
+    def stopped() -> None:
+        try:
+            run_fit(out)
+        except SystemExit as stop:
+            os._exit(stop.code)
+
+    with monkeypatch.context() as patch:
+        killed_after(4, patch, BatchState, "save", signal.SIGINT)
+        assert os.waitstatus_to_exitcode(in_child(stopped)) == 130
+    assert f"stopped; the same command goes on where {out} stands" in capfd.readouterr().err
+    run_fit(out)
+    assert same_files(reference, out)
 
 
 def test_killed_with_momentum(run_fit, tmp_path, monkeypatch):
