@@ -15,7 +15,7 @@ from ..hub.loading import load_part, load_weights
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 
 PATCH = 2
 
@@ -33,6 +33,7 @@ class Flux(LatentDiffusion):
         guidance: scale that dev reads, 3.5 as on its card; schnell reads none and takes 1.
         dtype: of the weights.
         size: side of the picture in pixels.
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     predictions = ("flow_prediction",)
@@ -45,6 +46,7 @@ class Flux(LatentDiffusion):
         guidance: float = 3.5,
         dtype: DTypeName = "float32",
         size: int = 1024,
+        checkpoint_vae: bool = True,
     ) -> None:
         needs = self.needs(model)
         ready(needs["pipeline"])
@@ -62,7 +64,7 @@ class Flux(LatentDiffusion):
         prediction = scheduler.config.get("prediction_type", "flow_prediction")
         super().__init__(model, schedule, 1.0, prediction, training_levels(), dtype)
         self.denoiser = frozen(load_weights(FluxTransformer2DModel, needs["transformer"], self.dtype))
-        self.vae = frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype))
+        self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
         self.t5_tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer_2"])
         self.encoders = (
@@ -101,8 +103,8 @@ class Flux(LatentDiffusion):
         """T5's embeddings of prompt and padding alike, as the transformer was trained on, and CLIP's pooled one."""
         clip, t5 = self.encoders
         most = self.tokenizer.model_max_length
-        short = tokenize(self.tokenizer, prompts, most, "CLIP of FLUX").input_ids.to(self.device)
-        ids = tokenize(self.t5_tokenizer, prompts, self.longest, "T5 of FLUX").input_ids.to(self.device)
+        short = tokenize(self.tokenizer, prompts, most, "CLIP of FLUX").input_ids.to(clip.device)
+        ids = tokenize(self.t5_tokenizer, prompts, self.longest, "T5 of FLUX").input_ids.to(t5.device)
         return Text(t5(ids).last_hidden_state, clip(short).pooler_output)
 
 

@@ -86,8 +86,9 @@ class Sana(LatentDiffusion):
         """Gemma's embeddings of the lower-cased prompts: its first token, and the last 299 with the prompt in them."""
         longest = len(self.tokenizer.encode(before)) + LONGEST - 2 if before else LONGEST
         tokens = tokenize(self.tokenizer, [before + prompt.lower().strip() for prompt in prompts], longest, "Sana")
-        mask = tokens.attention_mask.to(self.device)
-        hidden = self.encoders[0](tokens.input_ids.to(self.device), attention_mask=mask).last_hidden_state
+        encoder = self.encoders[0]
+        mask = tokens.attention_mask.to(encoder.device)
+        hidden = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask).last_hidden_state
         kept = [0, *range(longest - LONGEST + 1, longest)]
         return Text(hidden[:, kept], mask=mask[:, kept].bool())
 

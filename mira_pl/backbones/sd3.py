@@ -15,7 +15,7 @@ from ..hub.loading import load_part, load_weights
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 
 LONGEST = 256  # tokens of T5
 
@@ -32,6 +32,7 @@ class StableDiffusion3(LatentDiffusion):
         guidance: classifier-free guidance scale; 4.5 as on the card of SD3.5 Medium, that of Large says 3.5. 1 is off.
         dtype: of the weights.
         t5: whether T5 (its 4.8 B parameters) reads the prompt; where it does not, its embeddings are 0.
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     predictions = ("flow_prediction",)
@@ -44,6 +45,7 @@ class StableDiffusion3(LatentDiffusion):
         guidance: float = 4.5,
         dtype: DTypeName = "float32",
         t5: bool = True,
+        checkpoint_vae: bool = True,
     ) -> None:
         needs = self.needs(model, t5)
         ready(needs["pipeline"])
@@ -56,7 +58,7 @@ class StableDiffusion3(LatentDiffusion):
         super().__init__(model, schedule, guidance, prediction, training_levels(), dtype)
         denoiser = load_weights(SD3Transformer2DModel, needs["transformer"], self.dtype)
         self.denoiser = frozen(denoiser.to(self.dtype))  # diffusers may leave it in the dtype of the file
-        self.vae = frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype))
+        self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         tokenizers = (load_part(CLIPTokenizer.from_pretrained, needs[name]) for name in ("tokenizer", "tokenizer_2"))
         self.tokenizers = tuple(tokenizers)
         self.clips = tuple(
@@ -89,7 +91,7 @@ class StableDiffusion3(LatentDiffusion):
         """CLIP's last layers but one side by side, padded to the width of T5, then T5; CLIP's pooled embeddings."""
         hidden, pooled = [], []
         for tokenizer, clip in zip(self.tokenizers, self.clips, strict=True):
-            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length, "CLIP of SD3").input_ids.to(self.device)
+            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length, "CLIP of SD3").input_ids.to(clip.device)
             output = clip(ids, output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled.append(output.text_embeds)
@@ -103,4 +105,4 @@ class StableDiffusion3(LatentDiffusion):
         if self.t5 is None:
             return like.new_zeros(len(prompts), LONGEST, self.denoiser.config.joint_attention_dim)
         ids = tokenize(self.t5_tokenizer, prompts, LONGEST, "T5 of SD3").input_ids
-        return self.t5(ids.to(self.device)).last_hidden_state
+        return self.t5(ids.to(self.t5.device)).last_hidden_state

@@ -68,6 +68,21 @@ def test_what_is_missing_is_named_with_its_size_and_licence(capsys, arguments, t
     assert "jobs done" not in said  # the prompts are not known yet
 
 
+@pytest.mark.parametrize(
+    ("config", "model", "terms"),
+    [
+        ("sd35_hps", "stabilityai/stable-diffusion-3.5-medium", "Stability AI Community License; gated: accept"),
+        ("flux_hps", "black-forest-labs/FLUX.1-schnell", "Apache-2.0; gated: accept"),
+        ("sana_hps", "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", "NSCL v2-custom)"),
+    ],
+)
+def test_gated_models_are_named(capsys, tmp_path, monkeypatch, config, model, terms):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    code, said = doctor(capsys, "--config", f"configs/{config}.yaml", "--out", str(tmp_path / "run"))
+    assert code == 1 and f"model.backbone: {model} ({terms}" in said
+    assert "transformer/diffusion_pytorch_model.safetensors" in said and f"missing of {model}, " in said
+
+
 def test_a_broken_file(capsys, arguments, tmp_path):
     file = tmp_path / "model" / UNET
     file.write_bytes(file.read_bytes()[:100])

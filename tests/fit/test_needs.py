@@ -9,8 +9,12 @@ from mira_pl.fit.needs import ensure, needs_of
 from mira_pl.hub import WebFile
 
 
+def config(*arguments: str):
+    return plain(build(arguments, ParsedCLI))
+
+
 def needs(*arguments: str):
-    return needs_of(plain(build(arguments, ParsedCLI)))
+    return needs_of(config(*arguments))
 
 
 def test_places_of_nested_rewards_and_of_prompts():
@@ -35,7 +39,7 @@ def test_the_command_that_fetches_can_be_pasted(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     given = ["--config", "configs/sd15_hps.yaml", "--data.prompts", '["a cat"]']
     with pytest.raises(FileNotFoundError, match=r"cannot be fetched from http://127.0.0.1:9: .*refused") as caught:
-        ensure(needs(*given), given)
+        ensure(config(*given), given)
     message = str(caught.value)
     assert message.endswith("""python -m mira_pl fetch --config configs/sd15_hps.yaml --data.prompts '["a cat"]'""")
     assert "missing of stable-diffusion-v1-5/stable-diffusion-v1-5, xswu/HPSv2, laion/CLIP-ViT-H" in message
@@ -44,4 +48,4 @@ def test_the_command_that_fetches_can_be_pasted(monkeypatch: pytest.MonkeyPatch,
 
 def test_what_is_here_asks_nobody(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    ensure(needs(), [])
+    ensure(config(), [])

@@ -17,6 +17,7 @@ from mira_pl.hub import WebFile, fetch
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
+BACKBONE = "--model.backbone.init_args"
 BRIGHT = ["--config", "configs/sd15_brightness.yaml", "--model.clip", "null"]
 LOADED = {
     "model_index.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json",
@@ -39,7 +40,7 @@ def new(hub: Hub, repositories: dict[str, Path], tmp_path: Path) -> Publish:
 
 
 def of(name: str) -> list[str]:
-    return [*BRIGHT, "--model.backbone.init_args.model", name]
+    return [*BRIGHT, f"{BACKBONE}.model", name]
 
 
 def fetched(cache: Path, name: str) -> dict[str, bytes]:
@@ -128,7 +129,7 @@ def test_a_file_that_was_damaged_on_disk_is_replaced(command: Command, cache: Pa
 
 def test_fit_fetches_before_it_loads(command: Command, cache: Path, new: Publish, tmp_path: Path) -> None:
     new("us/fit")
-    settings = ["--model.iterations", "1", "--model.backbone.init_args.steps", "2", "--data.limit", "1"]
+    settings = ["--model.iterations", "1", f"{BACKBONE}.steps", "2", "--data.limit", "1"]
     quiet = ["--wandb.mode", "disabled", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     code, _, err = command("fit", *of("us/fit"), *settings, *quiet, "--out", str(tmp_path / "run"))
     assert code == 0, err
@@ -204,6 +205,26 @@ def test_a_full_disk(command: Command, cache: Path, hub: Hub, new: Publish, monk
     assert UNET not in {name for name, _ in hub.asked} and UNET not in fetched(cache, "us/large")
 
 
+def test_a_single_file_says_what_goes_with_it(command: Command, cache: Path, hub: Hub) -> None:
+    """Its family is known when it is here; of the official model no weights come. LoRAs come alone."""
+    given = [
+        *of("us/checkpoints/v1-5.safetensors"),
+        f"{BACKBONE}.lora",
+        '["us/style", "us/loras/sd15/detail.safetensors"]',
+    ]
+    code, out, _ = command("doctor", *given)
+    assert code == 1 and "missing             v1-5.safetensors" in out and "stable-diffusion-v1-5" not in out
+    hub.asked.clear()
+    code, _, err = command("fetch", *given)
+    assert code == 0, err
+    weights = ["v1-5.safetensors", "pytorch_lora_weights.safetensors", "sd15/detail.safetensors"]
+    assert [name for name, _ in hub.asked if name.endswith(".safetensors")] == weights
+    assert [*fetched(cache, "us/checkpoints")] == weights[:1] and [*fetched(cache, "us/loras")] == weights[2:]
+    code, out, _ = command("doctor", *given)
+    listed = {line.split()[-1] for line in out.splitlines() if line.startswith("  here")}
+    assert code == 0 and listed == {*weights, *(name for name in LOADED if not name.endswith(".safetensors"))}
+
+
 @pytest.mark.slow
 def test_what_is_fetched_for_the_papers_configs_is_what_they_need(command: Command, tmp_path: Path) -> None:
     """From an empty cache: `doctor` misses files, `fetch` brings them, `doctor` is content, `fit` runs."""
@@ -216,7 +237,7 @@ def test_what_is_fetched_for_the_papers_configs_is_what_they_need(command: Comma
         code, out, _ = command("doctor", *given)
         assert code == 0 and "missing" not in out, out
         small = ["--model.iterations", "1", "--data.limit", "1", "--out", str(tmp_path / name)]
-        steps = [] if "pixart" in name else ["--model.backbone.init_args.steps", "2"]
+        steps = [] if "pixart" in name else [f"{BACKBONE}.steps", "2"]
         quiet = ["--wandb.mode", "disabled", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
         code, _, err = command("fit", *given, *small, *steps, *quiet)
         assert code == 0, err
