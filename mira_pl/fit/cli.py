@@ -168,8 +168,9 @@ def hush() -> None:
     """No advertisements, no bars for loading weights: what is printed is progress and the result."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    for library in (transformers, diffusers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()  # what does not fit is reported by `mira_pl.hub`, in one line
     if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
         enable_progress_bars()  # of downloads, which transformers has just turned off too
     for text in (

@@ -61,6 +61,7 @@ def load_weights(kind: Any, need: Need, dtype: torch.dtype) -> Any:
             holds NaN or infinity.
     """
     options: dict[str, Any] = {"output_loading_info": True, "use_safetensors": True}  # a pickle could run code
+    options |= {"ignore_mismatched_sizes": True}  # only so that they are reported: neither library names the file
     if issubclass(kind, ModelMixin):
         options |= {"torch_dtype": dtype, "low_cpu_mem_usage": False}  # the quick way needs accelerate
     else:
@@ -72,6 +73,13 @@ def load_weights(kind: Any, need: Need, dtype: torch.dtype) -> Any:
         raise ValueError(
             f"the weights in {found.folder} lack {len(missing)} tensors, the first is {missing[0]!r}: "
             "they are of another model, or incomplete; fetch them again"
+        )
+    if report["mismatched_keys"]:
+        name, *shapes = sorted(report["mismatched_keys"])[0]
+        there, wanted = (list(shape) for shape in shapes)
+        raise ValueError(
+            f"the weights in {found.folder} do not fit their config.json: {name!r} has the shape {there}, "
+            f"the model's is {wanted}; fetch them again"
         )
     check_finite(part, found)
     return part

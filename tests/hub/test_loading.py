@@ -65,6 +65,18 @@ def test_missing_weights(model: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", sorted(WEIGHTS))
+def test_weights_of_another_shape(model: Path, part: str) -> None:
+    file = model / part / WEIGHTS[part]
+    weights = load_file(file)
+    name = next(name for name, values in weights.items() if values.dim() > 1 and len(values) > 1)
+    weights[name] = weights[name][1:].clone()
+    save_file(weights, file, metadata={"format": "pt"})
+    message = error_of(model, ValueError)
+    assert f"the weights in {model / part} do not fit their config.json: " in message
+    assert str(list(weights[name].shape)) in message
+
+
+@pytest.mark.parametrize("part", sorted(WEIGHTS))
 def test_a_config_that_is_no_json(model: Path, part: str) -> None:
     (model / part / "config.json").write_text("{")
     assert str(model / part / "config.json") in error_of(model, ValueError)
