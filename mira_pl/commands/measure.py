@@ -46,9 +46,7 @@ def hacking(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"
     )
-    parser.add_argument(
-        "--keys", nargs="+", help="jobs whose filmstrips are shown; default: the first 3"
-    )
+    parser.add_argument("--keys", nargs="+", help="jobs whose filmstrips are shown; default: the first 3")
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
     options = parser.parse_args(list(argv))
     runs = [_labelled(text) for text in options.runs]
