@@ -51,8 +51,8 @@ def test_a_run_that_could_start(capsys, arguments, tmp_path, monkeypatch):
 
 
 def test_the_packaged_models_are_here(capsys, tmp_path):
-    code, said = doctor(capsys, "--out", str(tmp_path / "run"))
-    assert code == 0 and "aesthetic" in said and "0 of 4 jobs done" in said
+    code, said = doctor(capsys, "--model.reward", "Aesthetic", "--out", str(tmp_path / "run"))
+    assert code == 0 and "assets/aesthetic" in said and "0 of 4 jobs done" in said
 
 
 def test_what_is_missing_is_named_with_its_size_and_licence(capsys, arguments, tmp_path):
