@@ -26,10 +26,10 @@ def strips(runs: Sequence[Labelled], keys: Sequence[str]) -> Figure:
     height, width = pictures[0][0].shape[:2]
     rows = len(keys) * len(runs)
     result = Figure(figsize=(8.5, (8.5 - 1.5) * rows * height / width + 0.35 * len(keys)), layout="constrained")
-    blocks = np.atleast_1d(result.subfigures(len(keys), 1))
+    blocks = result.subfigures(len(keys), 1, squeeze=False)[:, 0]
     for block, key, row in zip(blocks, keys, pictures, strict=True):
         block.suptitle(prompts[key], fontsize=9)
-        for axes, labelled, picture in zip(np.atleast_1d(block.subplots(len(runs), 1)), runs, row, strict=True):
+        for axes, labelled, picture in zip(block.subplots(len(runs), squeeze=False)[:, 0], runs, row, strict=True):
             axes.imshow(picture)
             axes.set_xticks([])
             axes.set_yticks([])
