@@ -74,6 +74,15 @@ def test_the_models_page_names_configs_that_are_there():
     assert found and all((ROOT / name).is_file() for names in found for name in names)
 
 
+def test_the_hacking_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for command in commands("docs/hacking.md"):
+        words = tiny(command, tmp_path)
+        out = ["--out", str(tmp_path / "tables")] if words[0] == "experiment" else []
+        assert main([*words, *out]) == 0, f"{command}: {capsys.readouterr().err}"
+    assert (tmp_path / "tables" / "outcome.csv").exists()
+
+
 def test_the_python_example_runs(monkeypatch):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     code = code.replace("StableDiffusion()", "StableDiffusion(steps=2)").replace("iterations=10", "iterations=1")
