@@ -1,14 +1,17 @@
 """Stable Diffusion 1.x and 2.x, and the embedded emoji world, which is of the same classes."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..types import Latents
-from .base import Text
+from .attention import Attention, quarter, reading, sides
+from .base import Condition, Text
 from .latent import DTypeName, LatentDiffusion, frozen, tokenize
 from .loading import load_part, load_weights
 
@@ -27,6 +30,8 @@ class StableDiffusion(LatentDiffusion):
         last_sigma: `keep` diffusers' small noise at the last step of DDIM, or `zero` as the public DNO code.
         sampler: see `mira_pl.schedules.make_schedule`.
     """
+
+    shows_attention: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,6 +57,24 @@ class StableDiffusion(LatentDiffusion):
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(x, timestep, text.tokens).sample
+
+    def eps_and_attention(
+        self, x: Latents, step: int, condition: Condition, side: int | None = None
+    ) -> tuple[Latents, Attention]:
+        side = quarter(self.denoiser.config) if side is None else side
+        if side not in sides(self.denoiser.config):
+            raise ValueError(f"{self.model!r} has attention maps of side {sides(self.denoiser.config)}, not {side}")
+        timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
+        with reading(self.denoiser, side**2) as readings:
+            eps = self.predict(x, timestep, self.schedule.alpha[step], condition.positive)
+        attention = readings.mean()
+        return eps, Attention(self.count(attention.cross, 1), attention.own)
+
+    def places(self, prompt: str, word: str) -> list[int]:
+        ids = self.tokenizer(prompt, truncation=True, max_length=self.tokenizer.model_max_length).input_ids
+        wanted = self.tokenizer(word, add_special_tokens=False).input_ids
+        starts = range(len(ids) - len(wanted) + 1)
+        return [start + len(wanted) - 1 for start in starts if ids[start : start + len(wanted)] == wanted]
 
     def embed(self, prompts: Sequence[str]) -> Text:
         tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length)

@@ -4,6 +4,7 @@ from .base import Loss, Objective
 from .dno import DNO
 from .drift_budget import DriftBudget
 from .estimated import EstimatedGradient
+from .initno import InitNO
 from .langevin import Langevin
 from .mira import MIRA
 from .mira_dpo import MIRADPO
@@ -15,6 +16,7 @@ __all__ = [
     "MIRADPO",
     "DriftBudget",
     "EstimatedGradient",
+    "InitNO",
     "Langevin",
     "Loss",
     "Objective",
