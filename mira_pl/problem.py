@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+from torch import Tensor
+
 from .backbones.base import Backbone, Condition
 from .drift import Measure, denoising_loss
 from .rewards.base import Reward
@@ -20,6 +23,14 @@ class Outcome:
     def detach(self) -> "Outcome":
         """The same values, cut from the graph."""
         return Outcome(self.trajectory.detach(), self.reward.detach())
+
+    def rows(self, index: Tensor) -> "Outcome":
+        """The attempts of the given rows."""
+        return Outcome(self.trajectory.rows(index), self.reward[index])
+
+    def then(self, other: "Outcome") -> "Outcome":
+        """These attempts, then the other ones."""
+        return Outcome(self.trajectory.then(other.trajectory), torch.cat([self.reward, other.reward]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,8 +67,9 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "emoji" / "contact.png").exists()
 
 
-def test_the_models_page_names_configs_that_are_there():
-    found = [re.findall(r"--config (\S+)", command) for command in commands("docs/models.md")]
+@pytest.mark.parametrize("document", ["docs/models.md", "docs/methods.md"])
+def test_pages_name_configs_that_are_there(document):
+    found = [re.findall(r"--config (\S+)", command) for command in commands(document)]
     assert found and all((ROOT / name).is_file() for names in found for name in names)
 
 

@@ -117,8 +117,7 @@ def fit(argv: Sequence[str]) -> None:
     if cli.trainer.is_global_zero:
         run.prepare(config, cli.config["overwrite"])
     module.run, module.config_hash = run, config_hash(config)
-    method = type(module.objective).__name__
-    logger = make_logger(cli.config_init["wandb"], run.path, config, method, module.reward.name)
+    logger = make_logger(cli.config_init["wandb"], run.path, config, module.objective.name, module.reward.name)
     connect_loggers(cli.trainer, logger, run)
     try:
         cli.trainer.fit(module, cli.datamodule)

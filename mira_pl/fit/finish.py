@@ -13,7 +13,6 @@ import torch.distributed
 from ..problem import Outcome, Problem
 from ..runs import RunFolder
 from ..types import Images
-from .monitor import evaluate
 from .state import FAILED, RUNNING, STATUS, BatchState
 
 if TYPE_CHECKING:
@@ -43,7 +42,8 @@ def finish(module: "NoiseAlignment") -> None:
         records = _records(module, state, problem, outcome)
         if run is not None:
             _write_files(run, module.config_hash, state, outcome)
-        module.results.append(Result(records, state.trace, state.begun.images, outcome.trajectory.images))
+        starts = state.begun.images[: len(state.jobs)]
+        module.results.append(Result(records, state.trace, starts, outcome.trajectory.images))
     parts = _gather((records, state.trace if state is not None else []))
     if run is not None and module.trainer.is_global_zero:
         run.add([r for part in parts for r in part[0]], [r for part in parts for r in part[1]], module.data.order())
@@ -55,29 +55,35 @@ def finish(module: "NoiseAlignment") -> None:
 
 @torch.no_grad()
 def _last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> Outcome:
-    """The outcome of the noise that is returned; jobs that ran to the end get their last trace row here."""
-    last = problem.attempt(state.noise, module.objective.measures(state.anchor))
-    evaluate(state, problem, last, state.noise, module.clip, module.elbo_pairs, module.drift_limit)
+    """The outcome of the noise that is returned; jobs that ran to the end get their last trace row here.
+
+    From here on the state's noises are those that are returned and that they started from, one a job.
+    """
+    last = module.look(state, problem, module.objective.attempt(problem, state.noise, state.anchor))
     state.stop(~torch.isfinite(last.reward), FAILED)
     restored = state.status == FAILED
     if module.drift_limit is not None:
-        restored = restored | (last.trajectory.energies[0] - state.begun.energies[0]).abs().gt(module.drift_limit)
+        start = state.begun.energies[0, state.rows]
+        restored = restored | (last.trajectory.energies[0] - start).abs().gt(module.drift_limit)
     if module.keep == "best":
         restored = torch.ones_like(restored)
+    state.rows = torch.where(restored, state.best_row, state.rows)
+    noise, start_noise = (module.objective.split(part)[state.rows] for part in (state.noise, state.start_noise))
+    state.noise = torch.where(restored.view(-1, 1, 1, 1, 1), state.best_noise, noise)
+    state.start_noise = start_noise
     if not bool(restored.any()):
         return last
-    state.noise = torch.where(restored.view(-1, 1, 1, 1, 1), state.best_noise, state.noise)
-    return problem.attempt(state.noise, module.objective.measures(state.anchor))
+    return problem.attempt(state.noise, module.objective.measures(state.begun.rows(state.rows)))
 
 
 def _records(module: "NoiseAlignment", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
-    path, anchor = outcome.trajectory, state.begun
+    path, anchor = outcome.trajectory, state.begun.rows(state.rows)
     first = {row["key"]: row for row in reversed(state.trace)}
     latest = {row["key"]: row for row in state.trace}
     clip = module.clip.score(path.images, problem.prompts) if module.clip is not None else None
     stopped = torch.where(state.status == RUNNING, state.tick, state.stopped_at)
     shared = {
-        "method": type(module.objective).__name__,
+        "method": module.objective.name,
         "reward_name": module.reward.name,
         "seconds": state.seconds / len(state.jobs),
         "peak_memory_bytes": _peak_memory(module.device),

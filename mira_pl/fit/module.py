@@ -4,6 +4,7 @@ A round is a Lightning epoch and one batch of jobs a process; a tick is a traini
 Iteration k of a trace is the image after k updates: 0 is what the frozen model draws, K the result.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from ..drift import surrogate
 from ..memory import affordable_steps
-from ..noise import draw
 from ..objectives import Objective
 from ..problem import Outcome, Problem
 from ..rewards import Reward
@@ -35,11 +36,12 @@ class NoiseAlignment(L.LightningModule):
 
     Args:
         backbone: the frozen text-to-image model.
-        reward: what is to go up; must be differentiable.
+        reward: what is to go up; must be differentiable, unless the method takes black boxes.
         objective: the method.
         clip: CLIPScore of the traces and records; null leaves the column empty.
         iterations: K, updates a job (50 in the paper, section 5).
-        lr: learning rate (0.01 in the paper, A.1).
+        lr: learning rate (0.01 in the paper, A.1). It, `optimizer` and what belongs to it, and `clip_norm` are not
+            for methods with an update rule of their own, such as Langevin.
         weight_decay: decay of the noise; 0.01, torch's default, is what the public DNO code runs.
         optimizer: `adamw` (MIRA, DNO) or `sgd` with Nesterov's momentum (ReNO).
         momentum: of `sgd`.
@@ -84,11 +86,7 @@ class NoiseAlignment(L.LightningModule):
         _check_not_negative(
             weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames
         )
-        if not reward.differentiable:
-            raise ValueError(
-                f"{type(objective).__name__} needs reward gradients, but {reward.name} has none: "
-                "take a differentiable reward (Aesthetic, Brightness, CLIPScore, Darkness)"
-            )
+        objective.check(backbone, reward)
         self.backbone, self.reward, self.objective, self.clip = backbone, reward, objective, clip
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
         self.update, self.momentum = optimizer, momentum
@@ -105,9 +103,13 @@ class NoiseAlignment(L.LightningModule):
         self.problem: Problem | None = None
         self.opened: int | None = None
         self.results: list[Result] = []
-        self._spent = backbone.spent
+        self._spent, self._scored, self.largest_norm = backbone.spent, Compute(), clip_norm
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        own = self.objective.optimizer(self.noise, self.state.jobs if self.state is not None else [])
+        self.largest_norm = self.clip_norm if own is None else math.inf
+        if own is not None:
+            return own
         options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.update == "sgd":
             return torch.optim.SGD([self.noise], **options, momentum=self.momentum, nesterov=self.momentum > 0)
@@ -138,7 +140,9 @@ class NoiseAlignment(L.LightningModule):
         if state is None or problem is None or state.tick >= self.iterations or not bool(state.running.any()):
             return self.noise.sum() * 0
         began = time.perf_counter()
-        loss = self.objective.loss(problem, self.noise, state.anchor, state.tick)
+        loss = self.objective.loss(problem, self.noise, state.anchor, state.tick, state.memory)
+        state.memory = {name: value.detach() for name, value in loss.memory.items()}
+        self._scored = Compute(reward=loss.scored)
         self._look(state, problem, loss.outcome.detach())
         state.stop(~torch.isfinite(loss.value.detach()), FAILED)
         self._began = began
@@ -151,11 +155,10 @@ class NoiseAlignment(L.LightningModule):
         state, gradient = self.state, self.noise.grad
         if state is None or gradient is None or not len(gradient) or not bool(state.running.any()):
             return
-        if self.objective.noises == "initial":
-            gradient[:, :-1] = 0  # what is not learned has no part in the norm
+        gradient[:, ~self.moves] = 0  # what is not learned has no part in the norm
         norm = gradient.flatten(1).norm(dim=1)
         state.stop(~torch.isfinite(norm), FAILED)
-        scale = torch.where(state.running, self.clip_norm / norm.clamp(min=self.clip_norm), torch.zeros_like(norm))
+        scale = torch.where(state.running, 1 / (norm / self.largest_norm).clamp(min=1), torch.zeros_like(norm))
         gradient.copy_(torch.where(_rows(state.running, gradient), gradient * _rows(scale, gradient), 0.0))
         for row in state.trace[len(state.trace) - state.rows_last :]:
             row["grad_norm"] = float(norm[state.place(row["key"])])
@@ -173,7 +176,7 @@ class NoiseAlignment(L.LightningModule):
             self._put_back(state)
             rows = state.trace[len(state.trace) - state.rows_last :]
             if rows:
-                state.add_cost(time.perf_counter() - self._began, self.spent_since_last())
+                state.add_cost(time.perf_counter() - self._began, self.spent_since_last() + self._scored)
             state.tick, state.rows_last = state.tick + 1, 0
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
                 state.noise = self.noise.detach()
@@ -205,7 +208,7 @@ class NoiseAlignment(L.LightningModule):
         optimizer = None
         if index is None:
             self.state, self.problem = None, None
-            noise = torch.zeros(0, *self.backbone.noise_shape, device=self.device)
+            noise = self.noise.detach()[:0]
         else:
             self.state, optimizer = self._load(index, self.data.batches[index])
             noise = self.state.noise
@@ -220,27 +223,53 @@ class NoiseAlignment(L.LightningModule):
         if isinstance(self.store_steps, int):
             return replace(problem, engine=Engine(self.engine, self.store_steps))
         shared = self.trainer.world_size if self.device.type == "cpu" else 1
-        stored = affordable_steps(self.backbone, problem.condition, noise, shared)
+        stored = affordable_steps(self.backbone, problem.condition, noise, shared * self.objective.candidates)
         self.spent_since_last()  # measuring is no part of the method
         return replace(problem, engine=Engine(self.engine, stored))
 
     def _load(self, index: int, jobs: list[Job]) -> tuple[BatchState, dict[str, Any] | None]:
         if self.run is not None and self.run.state_path(index).exists():
             return BatchState.load(self.run.state_path(index), self.device)
-        return BatchState.new(index, jobs, draw(jobs, self.backbone.noise_shape).to(self.device)), None
+        state = BatchState.new(index, jobs, self.objective.start(jobs, self.backbone.noise_shape).to(self.device))
+        state.best_noise = self.objective.split(state.noise)[: len(jobs)].clone()
+        return state, None
 
-    def _look(self, state: BatchState, problem: Problem, outcome: Outcome) -> None:
-        """Record one evaluated iteration of the jobs that run, and stop those that are done."""
-        evaluate(state, problem, outcome, self.noise.detach(), self.clip, self.elbo_pairs, self.drift_limit)
+    def look(self, state: BatchState, problem: Problem, attempts: Outcome) -> Outcome:
+        """Record one evaluated iteration of the jobs that run.
+
+        Of several noises a job, the first iteration shows that of the job's seed, which is the same under every
+        method, and later ones the noise that would be returned.
+        """
+        more = {name: state.memory[name] for name in ("beta",) if name in state.memory}
+        if state.anchor is None:
+            state.anchor = attempts.trajectory
+        else:
+            state.rows = self.objective.answer(attempts.reward)
+        if self.objective.candidates == 2:
+            others = (state.rows + len(state.jobs)) % len(attempts.reward)
+            drift = surrogate(state.anchor.energies[0], attempts.trajectory.energies[0])
+            more |= {"loser_reward": attempts.reward[others], "loser_drift": drift[others]}
+        noise = self.objective.split(self.noise.detach())[state.rows]
+        outcome = attempts.rows(state.rows)
+        evaluate(state, problem, outcome, noise, self.clip, self.elbo_pairs, self.drift_limit, more)
+        return outcome
+
+    def _look(self, state: BatchState, problem: Problem, attempts: Outcome) -> None:
+        """Record one iteration, keep its frame, and stop the jobs that are done."""
+        outcome = self.look(state, problem, attempts)
         state.keep_frame(outcome.trajectory.images, self.iterations, self.film_frames)
         stop_finished(state, self.target_reward, self.patience, self.drift_limit)
 
     def _put_back(self, state: BatchState) -> None:
         before = self._before
         kept = _rows(state.running, before).expand_as(before).clone()
-        if self.objective.noises == "initial":
-            kept[:, :-1] = False
+        kept[:, ~self.moves] = False
         self.noise.data = torch.where(kept, self.noise.data, before)
+
+    @property
+    def moves(self) -> Tensor:
+        """Which of the learned maps move, [maps]."""
+        return self.objective.moves(self.noise.shape[1]).to(self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]

@@ -19,33 +19,42 @@ COUNTS = ("unet", "vae", "reward", "backward")
 
 @dataclass(eq=False)
 class BatchState:
-    """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration."""
+    """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration.
+
+    A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
+    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `memory` belongs to the
+    method.
+    """
 
     index: int
     jobs: list[Job]
-    noise: Noise
-    start_noise: Noise
+    noise: Tensor
+    start_noise: Tensor
     status: Tensor
     stopped_at: Tensor
     best_noise: Noise
     best_reward: PerJob
     best_tick: Tensor
+    rows: Tensor
+    best_row: Tensor
     tick: int = 0
     anchor: Trajectory | None = None
     start_loss: PerJob | None = None
     trace: list[dict[str, Any]] = field(default_factory=list)
     rows_last: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
     frames: list[Tensor] = field(default_factory=list)
     compute: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seconds: float = 0.0
 
     @staticmethod
-    def new(index: int, jobs: list[Job], noise: Noise) -> "BatchState":
+    def new(index: int, jobs: list[Job], noise: Tensor) -> "BatchState":
         """A batch before its first iteration."""
         nothing = torch.zeros(len(jobs), dtype=torch.long, device=noise.device)
-        worst = torch.full((len(jobs),), -torch.inf, device=noise.device)
+        worst, rows = torch.full((len(jobs),), -torch.inf, device=noise.device), torch.arange(len(jobs)).to(nothing)
+        start, best = noise.clone(), noise.clone()
         return BatchState(
-            index, jobs, noise, noise.clone(), nothing, nothing.clone(), noise.clone(), worst, nothing.clone()
+            index, jobs, noise, start, nothing, nothing.clone(), best, worst, nothing.clone(), rows, rows.clone()
         )
 
     @property
@@ -67,12 +76,12 @@ class BatchState:
         self.stopped_at = torch.where(which, self.tick, self.stopped_at)
 
     def add_cost(self, seconds: float, spent: Compute) -> None:
-        """Every attempt decodes once and is scored once, so reward calls are decoder calls."""
+        """Every attempt decodes once and is scored once: reward calls are decoder calls, and those without one."""
         self.seconds += seconds
         for name, count in (
             ("unet", spent.unet),
             ("vae", spent.vae),
-            ("reward", spent.vae),
+            ("reward", spent.vae + spent.reward),
             ("backward", spent.backward),
         ):
             self.compute[name] += count

@@ -36,7 +36,15 @@ def refused(capsys, *argv: str) -> str:
         (["--data.prompts", "[]"], ["prompts", "empty"]),
         (["--data.prompts", "animls"], ["animls", "animals"]),
         (["--data.seeds", "[]"], ["seeds", "empty"]),
-        (["--model.reward", "JPEGSize"], ["JPEGSize", "gradient", "Brightness"]),
+        (
+            ["--model.reward", "JPEGSize"],
+            ["JPEGSize", "gradient", "Brightness", "MIRADPO", "EstimatedGradient"],
+        ),
+        (
+            ["--model.reward", '{"class_path": "BlackBox", "init_args": {"reward": "Darkness"}}'],
+            ["but Darkness has none"],
+        ),
+        (["--model.objective", "DriftBudget", "--model.objective.budget", "0"], ["budget", "greater than 0"]),
         (["--model.backbone.init_args.model", "no/such/folder"], ["no/such/folder"]),
         (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
