@@ -66,6 +66,8 @@ class Backbone(ABC):
 
     schedule: Schedule
     latent_shape: tuple[int, ...]
+    guidance: float = 1.0
+    """Scale of classifier-free guidance; 1 is none."""
     spent: Compute = Compute()
     """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
 
@@ -81,6 +83,11 @@ class Backbone(ABC):
     @abstractmethod
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
         """Guided noise prediction at a step of the schedule, fp32."""
+
+    def guided(self, x: Latents, step: int, condition: Condition) -> tuple[Latents, Latents]:
+        """`eps`, and what the prompt adds to the prediction of the empty one: 0 where nothing is guided."""
+        eps = self.eps(x, step, condition)
+        return eps, torch.zeros_like(eps)
 
     @abstractmethod
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:

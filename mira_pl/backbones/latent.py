@@ -69,14 +69,18 @@ class LatentDiffusion(Backbone):
         return condition
 
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
+        return self.guided(x, step, condition)[0]
+
+    def guided(self, x: Latents, step: int, condition: Condition) -> tuple[Latents, Latents]:
         timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
         alpha = self.schedule.alpha[step]  # timesteps may lie between those of training: the schedule knows their level
         if self.guidance == 1:
-            return self.count(self.predict(x, timestep, alpha, condition.positive), 1)
+            eps = self.count(self.predict(x, timestep, alpha, condition.positive), 1)
+            return eps, torch.zeros_like(eps)
         both = condition.negative.then(condition.positive)
         predicted = self.count(self.predict(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
         negative, positive = predicted.chunk(2)
-        return negative + self.guidance * (positive - negative)
+        return negative + self.guidance * (positive - negative), positive - negative
 
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
         alpha = self.alpha(timestep).view(-1, 1, 1, 1).to(x.dtype)
