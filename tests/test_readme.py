@@ -71,6 +71,19 @@ def test_the_models_page_names_configs_that_are_there():
     assert found and all((ROOT / name).is_file() for names in found for name in names)
 
 
+def test_the_methods_page_runs(tmp_path, monkeypatch, capsys):
+    """At two steps of one prompt; every overlay of a search is in its table."""
+    monkeypatch.chdir(ROOT)
+    named = {path.name for path in (ROOT / "configs" / "methods").glob("*.yaml") if "NoiseSearch" in path.read_text()}
+    assert named <= set(re.findall(r"`(\w+\.yaml)`", (ROOT / "docs" / "methods.md").read_text()))
+    found = commands("docs/methods.md")
+    assert found
+    for command in found:
+        words = [word.replace("runs/", f"{tmp_path}/") for word in shlex.split(command)]
+        assert main(words + (TINY_FIT[2:] if words[0] == "fit" else [])) == 0, f"{command}: {capsys.readouterr().err}"
+    assert (tmp_path / "searches.html").stat().st_size > 10_000
+
+
 def test_the_python_example_runs(monkeypatch):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     code = code.replace("StableDiffusion()", "StableDiffusion(steps=2)").replace("iterations=10", "iterations=1")
