@@ -1,7 +1,7 @@
 """What is to be solved, and what one attempt gave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,10 @@ class Problem:
     def prompts(self) -> list[str]:
         """One prompt a job."""
         return [job.prompt for job in self.jobs]
+
+    def repeat(self, times: int) -> "Problem":
+        """Every job `times` times, in the order (all jobs), (all jobs), ..."""
+        return replace(self, jobs=list(self.jobs) * times, condition=self.condition.repeat(times))
 
     def attempt(
         self, noise: Noise, measures: Sequence[Measure] = (), keep_eps: bool = False, learned_steps: int | None = None

@@ -70,6 +70,8 @@ class Backbone(ABC):
     latent_shape: tuple[int, ...]
     shows_attention: ClassVar[bool] = False
     """Whether there are `eps_and_attention` and `places`."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance; 1 is none."""
     spent: Compute = Compute()
     """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
 
@@ -89,6 +91,11 @@ class Backbone(ABC):
     def eps(self, x: Latents, step: int, condition: Condition) -> Latents:
         """Guided noise prediction at a step of the schedule, fp32."""
         return self.predict(x, step, condition).eps
+
+    def guided(self, x: Latents, step: int, condition: Condition) -> tuple[Prediction, Latents]:
+        """`predict`, and what the prompt adds to the noise predicted for the empty one; 0 where nothing is guided."""
+        prediction = self.predict(x, step, condition)
+        return prediction, torch.zeros_like(prediction.eps)
 
     @abstractmethod
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:

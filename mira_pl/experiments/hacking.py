@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,8 +58,15 @@ def frames(labelled: Labelled, judge: TruthJudge) -> pd.DataFrame:
 
 
 def film(run: RunFolder, key: str) -> Images:
-    """The frames of a filmstrip, start first, result last, in [-1, 1]."""
-    with Image.open(run.image_path(key, "film")) as strip:
+    """The frames of a filmstrip, start first, result last, in [-1, 1]; those two alone where there is no strip."""
+    strip = run.image_path(key, "film")
+    paths = [strip] if strip.exists() else [run.image_path(key, "base"), run.image_path(key)]
+    return torch.cat([_frames_of(path) for path in paths])
+
+
+def _frames_of(path: Path) -> Images:
+    """Square pictures that stand side by side."""
+    with Image.open(path) as strip:
         pixels = torch.from_numpy(np.array(strip.convert("RGB"))).float() / 127.5 - 1
     side = pixels.shape[0]
     return pixels.view(side, -1, side, 3).permute(1, 3, 0, 2)

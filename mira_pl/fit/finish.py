@@ -17,6 +17,7 @@ from .state import FAILED, RUNNING, STATUS, BatchState
 
 if TYPE_CHECKING:
     from .module import NoiseAlignment
+    from .solver import Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +33,12 @@ class Result:
 VERSIONS = ("torch", "lightning", "diffusers", "transformers")
 
 
-def finish(module: "NoiseAlignment") -> None:
-    """Evaluate the returned noise, write images and noise, gather records and traces, and let rank 0 write them."""
+def finish(module: "Solver") -> None:
+    """Look at what is returned, write images and noise, gather records and traces, and let rank 0 write them."""
     state, problem, run, records = module.state, module.problem, module.run, []
     if state is not None and problem is not None:
         began = time.perf_counter()
-        outcome = _last_look(module, state, problem)
+        outcome = module.last_look(state, problem)
         state.add_cost(time.perf_counter() - began, module.spent_since_last())
         records = _records(module, state, problem, outcome)
         if run is not None:
@@ -54,7 +55,7 @@ def finish(module: "NoiseAlignment") -> None:
 
 
 @torch.no_grad()
-def _last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> Outcome:
+def last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> Outcome:
     """The outcome of the noise that is returned; jobs that ran to the end get their last trace row here.
 
     From here on the state's noises are those that are returned and that they started from, one a job.
@@ -76,14 +77,14 @@ def _last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) ->
     return problem.attempt(state.noise, module.objective.measures(state.begun.rows(state.rows)))
 
 
-def _records(module: "NoiseAlignment", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
+def _records(module: "Solver", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
     path, anchor = outcome.trajectory, state.begun.rows(state.rows)
     first = {row["key"]: row for row in reversed(state.trace)}
     latest = {row["key"]: row for row in state.trace}
     clip = module.clip.score(path.images, problem.prompts) if module.clip is not None else None
     stopped = torch.where(state.status == RUNNING, state.tick, state.stopped_at)
     shared = {
-        "method": module.objective.name,
+        "method": module.method,
         "reward_name": module.reward.name,
         "seconds": state.seconds / len(state.jobs),
         "peak_memory_bytes": _peak_memory(module.device),
@@ -119,7 +120,8 @@ def _write_files(run: RunFolder, config_hash: str, state: BatchState, outcome: O
         text = {"prompt": job.prompt, "seed": str(job.seed), "config_hash": config_hash}
         film = [frame[row].float() for frame in state.frames]
         run.save_images(job.key, text, state.begun.images[row], outcome.trajectory.images[row], film)
-        run.save_noise(job.key, state.noise[row], state.start_noise[row])
+        if bool(state.noise[row].isfinite().all()):  # a search may find images that no noise of the sampler draws
+            run.save_noise(job.key, state.noise[row], state.start_noise[row])
 
 
 def _gather(value: Any) -> list[Any]:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
@@ -20,18 +19,17 @@ from ..memory import affordable_steps
 from ..objectives import Objective
 from ..problem import Outcome, Problem
 from ..rewards import Reward
-from ..runs import RunFolder
 from ..trajectory import Engine, EngineName
 from ..types import Compute, Job, Noise
-from .data import PromptData
-from .finish import Result, finish
-from .monitor import evaluate, means_over_processes, stop_finished
+from .finish import last_look
+from .monitor import evaluate, stop_finished
+from .solver import Solver, check_not_negative, check_positive
 from .state import FAILED, BatchState
 
 Keep = Literal["last", "best"]
 
 
-class NoiseAlignment(L.LightningModule):
+class NoiseAlignment(Solver):
     """Optimises the noises of one batch of prompt-seeds.
 
     Args:
@@ -81,29 +79,25 @@ class NoiseAlignment(L.LightningModule):
         save_every: int = 1,
         film_frames: int = 4,
     ) -> None:
-        super().__init__()
-        _check(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
-        _check_not_negative(
-            weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames
-        )
+        super().__init__(backbone, reward, clip)
+        check_positive(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
+        check_not_negative(weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames)
         objective.check(backbone, reward)
-        self.backbone, self.reward, self.objective, self.clip = backbone, reward, objective, clip
+        self.objective = objective
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
         self.update, self.momentum = optimizer, momentum
         if store_steps != "auto":
-            _check_not_negative(store_steps=store_steps)
+            check_not_negative(store_steps=store_steps)
         self.engine: EngineName = engine
         self.store_steps, self.keep = store_steps, keep
         self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
-        self.run: RunFolder | None = None
-        self.config_hash = ""
-        self.state: BatchState | None = None
-        self.problem: Problem | None = None
-        self.opened: int | None = None
-        self.results: list[Result] = []
-        self._spent, self._scored, self.largest_norm = backbone.spent, Compute(), clip_norm
+        self._scored, self.largest_norm = Compute(), clip_norm
+
+    @property
+    def method(self) -> str:
+        return self.objective.name
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         own = self.objective.optimizer(self.noise, self.state.jobs if self.state is not None else [])
@@ -114,25 +108,6 @@ class NoiseAlignment(L.LightningModule):
         if self.update == "sgd":
             return torch.optim.SGD([self.noise], **options, momentum=self.momentum, nesterov=self.momentum > 0)
         return torch.optim.AdamW([self.noise], **options)
-
-    def on_fit_start(self) -> None:
-        """Move the frozen parts, drop what is finished, and set the number of rounds."""
-        self.backbone.to(self.device)
-        self.reward = self.reward.to(self.device)
-        self.clip = None if self.clip is None else self.clip.to(self.device)
-        if self.run is not None:
-            self.data.drop_finished({record["key"] for record in self.run.records()})
-        self.trainer.strategy.barrier()
-        self.trainer.fit_loop.max_epochs = self.data.rounds(self.trainer.world_size)
-
-    @property
-    def data(self) -> PromptData:
-        """The jobs of this fit."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
-
-    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
-        if self.opened != self.trainer.current_epoch:
-            self._open(self.trainer.current_epoch)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The summed loss of the jobs that run; 0 where there is nothing to do, so that processes stay in step."""
@@ -181,30 +156,13 @@ class NoiseAlignment(L.LightningModule):
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
                 state.noise = self.noise.detach()
                 state.save(self.run.state_path(state.index), self._optimizer().state_dict())
-        means = means_over_processes(rows, self.trainer.strategy.reduce, self.device)
-        if means:
-            self.log_dict(
-                {name: means[name] for name in ("reward", "drift", "clip") if name in means},
-                prog_bar=True,
-                logger=False,
-            )
-            for logger in self.trainer.loggers:
-                logger.log_metrics(means | {"round": self.trainer.current_epoch}, step=self.global_step)
+        self.report(rows, self.global_step)
 
-    def on_train_epoch_end(self) -> None:
-        """The last look at every job of this round, then images, noise, trace and records."""
-        if self.state is not None:
-            self.state.noise = self.noise.detach()
-        finish(self)
+    def last_look(self, state: BatchState, problem: Problem) -> Outcome:
+        state.noise = self.noise.detach()
+        return last_look(self, state, problem)
 
-    def spent_since_last(self) -> Compute:
-        """What the backbone has computed since this was last asked."""
-        before, self._spent = self._spent, self.backbone.spent
-        return self._spent - before
-
-    def _open(self, round_: int) -> None:
-        self.opened = round_
-        index = self.data.at(round_, self.global_rank, self.trainer.world_size)
+    def open_round(self, index: int | None) -> None:
         optimizer = None
         if index is None:
             self.state, self.problem = None, None
@@ -277,15 +235,3 @@ class NoiseAlignment(L.LightningModule):
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
-
-
-def _check(**positive: float) -> None:
-    for name, value in positive.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")
-
-
-def _check_not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")

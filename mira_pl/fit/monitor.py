@@ -75,7 +75,7 @@ def stop_finished(state: BatchState, target: float | None, patience: int | None,
 
 
 def means_over_processes(
-    rows: Sequence[dict[str, Any]], reduce: Callable[..., Tensor], device: torch.device
+    rows: Sequence[Mapping[str, Any]], reduce: Callable[..., Tensor], device: torch.device
 ) -> dict[str, float]:
     """Mean of every column over the jobs of all processes, by one sum. Every process must call it."""
     sums = torch.zeros(2 * len(MEANS) + 2, dtype=torch.float64, device=device)

@@ -3,10 +3,11 @@
 import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from ..runs import write_atomic
 from ..trajectory import Trajectory
@@ -26,6 +27,7 @@ class BatchState:
     method.
     """
 
+    trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
     index: int
     jobs: list[Job]
     noise: Tensor
@@ -47,15 +49,14 @@ class BatchState:
     compute: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seconds: float = 0.0
 
-    @staticmethod
-    def new(index: int, jobs: list[Job], noise: Tensor) -> "BatchState":
+    @classmethod
+    def new(cls, index: int, jobs: list[Job], noise: Tensor) -> Self:
         """A batch before its first iteration."""
         nothing = torch.zeros(len(jobs), dtype=torch.long, device=noise.device)
         worst, rows = torch.full((len(jobs),), -torch.inf, device=noise.device), torch.arange(len(jobs)).to(nothing)
         start, best = noise.clone(), noise.clone()
-        return BatchState(
-            index, jobs, noise, start, nothing, nothing.clone(), best, worst, nothing.clone(), rows, rows.clone()
-        )
+        zeros = nothing.clone(), nothing.clone()
+        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone())
 
     @property
     def begun(self) -> Trajectory:
@@ -100,14 +101,15 @@ class BatchState:
         """Tensors and primitives only, in one atomic step."""
         values = {f.name: getattr(self, f.name) for f in fields(self)} | {"optimizer": optimizer}
         values["jobs"] = [(job.prompt, job.seed, job.key) for job in self.jobs]
-        if self.anchor is not None:
-            values["anchor"] = {f.name: getattr(self.anchor, f.name) for f in fields(self.anchor)}
+        for name, value in values.items():
+            if isinstance(value, Trajectory):
+                values[name] = {f.name: getattr(value, f.name) for f in fields(value)}
         buffer = io.BytesIO()
         torch.save(values, buffer)
         write_atomic(path, buffer.getvalue())
 
-    @staticmethod
-    def load(path: Path, device: torch.device) -> tuple["BatchState", dict[str, Any]]:
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> tuple[Self, dict[str, Any]]:
         """The state and the optimiser's state.
 
         Raises:
@@ -117,9 +119,10 @@ class BatchState:
             values = torch.load(path, map_location=device, weights_only=True)
             optimizer = values.pop("optimizer")
             values["jobs"] = [Job(*job) for job in values["jobs"]]
-            if values["anchor"] is not None:
-                values["anchor"] = Trajectory(**values["anchor"])
-            return BatchState(**values), optimizer
+            for name in cls.trajectories:
+                if values[name] is not None:
+                    values[name] = Trajectory(**values[name])
+            return cls(**values), optimizer
         except Exception as error:  # a truncated or foreign file fails in many ways, all of them final
             reason = str(error).split("\n")[0]
             raise ValueError(
