@@ -78,11 +78,16 @@ def gaussian(steps: int, mean: float = 0.0, eta: float = 1.0) -> MixtureBackbone
     return MixtureBackbone(torch.full((1, 3, 1, 1), mean), torch.ones(1), torch.ones(1), steps=steps, eta=eta)
 
 
+def flow(steps: int, eta: float = 1.0) -> FlowMixture:
+    """Data from N(0, 1) in each of three numbers, sampled as a rectified flow."""
+    return FlowMixture(torch.zeros(1, 3, 1, 1), torch.ones(1), torch.ones(1), steps=steps, eta=eta)
+
+
 def variance(schedule: Schedule) -> float:
     """Of x_0 as the chain draws it from standard normal data: below 1, since the steps are finite."""
     x = torch.tensor([1.0])
     for alpha, alpha_prev, sigma in zip(schedule.alpha, schedule.alpha_prev, schedule.sigmas, strict=True):
-        slope = (alpha_prev * alpha) ** 0.5 + ((1 - alpha_prev - sigma**2) * (1 - alpha)) ** 0.5
+        slope = (alpha_prev * alpha) ** 0.5 + ((1 - alpha_prev - sigma**2).clamp(min=0) * (1 - alpha)) ** 0.5
         x = slope**2 * x + sigma**2
     return float(x)
 

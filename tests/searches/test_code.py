@@ -1,9 +1,12 @@
 """CoDe: the cached look-ahead gives what a second prediction gives, and blocks do what they say."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from closed_form import Linear, gaussian, posed, swarm_of
+from closed_form import Linear, flow, gaussian, posed, swarm_of
 
+from mira_pl.backbones.base import Backbone
 from mira_pl.diffusion import transition
 from mira_pl.problem import Problem
 from mira_pl.searches import CoDe
@@ -26,14 +29,15 @@ def uncached(problem: Problem, fresh: torch.Tensor, block: int) -> torch.Tensor:
     return x[0]
 
 
-def posed_one(steps: int) -> tuple[Problem, Noise, torch.Tensor, object]:
-    problem, noise, start = posed(gaussian(steps=steps), Linear(), 1)
+def posed_one(backbone: Backbone) -> tuple[Problem, Noise, torch.Tensor, object]:
+    problem, noise, start = posed(backbone, Linear(), 1)
     return problem, noise, swarm_of(problem, start).noises(noise, 0, 4), start
 
 
+@pytest.mark.parametrize("kind", [gaussian, flow])
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 7])
-def test_the_cached_look_ahead_is_the_uncached_one(block: int) -> None:
-    problem, noise, fresh, start = posed_one(steps=7)
+def test_the_cached_look_ahead_is_the_uncached_one(block: int, kind: Callable[..., Backbone]) -> None:
+    problem, noise, fresh, start = posed_one(kind(7))
     found = CoDe(candidates=4, block=block).solve(problem, noise, start, 0)
     torch.testing.assert_close(found.outcome.trajectory.latents[0], uncached(problem, fresh, block))
 

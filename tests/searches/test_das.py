@@ -1,11 +1,13 @@
 """DAS against the tilted law of a linear chain of Gaussians, and what the public code's resampling does to it."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from closed_form import Linear, Near, gaussian, moments, posed, swarm_of, variance
+from closed_form import Linear, Near, flow, gaussian, moments, posed, swarm_of, variance
 
+from mira_pl.backbones.base import Backbone
 from mira_pl.diffusion import Gaussian
 from mira_pl.rewards.base import Reward
 from mira_pl.searches import DAS
@@ -15,16 +17,16 @@ from mira_pl.searches.resampling import normalised
 ALPHA, STEPS = 0.25, 40
 
 
-def law(search: DAS, jobs: int = 6) -> tuple[float, float]:
+def law(search: DAS, jobs: int = 6, kind: Callable[[int], Backbone] = gaussian) -> tuple[float, float]:
     """Weighted mean and variance of the final particles."""
-    problem, noise, start = posed(gaussian(STEPS), Near(), jobs)
+    problem, noise, start = posed(kind(STEPS), Near(), jobs)
     state, _, _, _ = search.steer(swarm_of(problem, start), noise, 0)
     return moments(state.x[:, :, 0, 0, 0], normalised(state.log_weight))
 
 
-def exact(alpha: float) -> tuple[float, float]:
+def exact(alpha: float, kind: Callable[[int], Backbone] = gaussian) -> tuple[float, float]:
     """N(0, v) times exp(-(x - 1.5)^2 / (2 alpha))."""
-    spread = 1 / (1 / variance(gaussian(STEPS).schedule) + 1 / alpha)
+    spread = 1 / (1 / variance(kind(STEPS).schedule) + 1 / alpha)
     return 1.5 * spread / alpha, spread
 
 
@@ -33,6 +35,13 @@ def test_it_tends_to_the_tilted_law(scheme: str) -> None:
     mean, spread = law(DAS(512, ALPHA, resampling=scheme, chunk=512))
     assert mean == pytest.approx(exact(ALPHA)[0], abs=0.04)
     assert spread == pytest.approx(exact(ALPHA)[1], rel=0.12)
+
+
+def test_on_a_flow_too() -> None:
+    """Whose first step knows nothing of x_0."""
+    mean, spread = law(DAS(512, ALPHA, chunk=512), kind=flow)
+    assert mean == pytest.approx(exact(ALPHA, flow)[0], abs=0.04)
+    assert spread == pytest.approx(exact(ALPHA, flow)[1], rel=0.12)
 
 
 def test_the_public_codes_resampling_tends_to_another_law() -> None:

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from closed_form import Linear, gaussian, posed
+from closed_form import Linear, flow, gaussian, posed
 
+from mira_pl.diffusion import transition
+from mira_pl.rewards import Brightness
 from mira_pl.searches import DPS
 from mira_pl.searches.guidance import ascent
 from mira_pl.trajectory import sample
+from mira_pl.types import Compute
 
 
 def test_a_linear_reward_shifts_normal_data() -> None:
@@ -19,6 +22,28 @@ def test_a_linear_reward_shifts_normal_data() -> None:
     moved.means[0, 0] = 1.5
     expected = sample(moved, problem.condition, noise).images
     torch.testing.assert_close(found.outcome.trajectory.images, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_first_step_of_a_flow_is_the_samplers_own() -> None:
+    """All others are those of the model of the moved data, and the one that is left alone costs no gradient."""
+    problem, noise, start = posed(flow(steps=12), Linear(slope=0.5), 3)
+    moved, before = flow(steps=12), problem.backbone.spent
+    found = DPS(scale=3.0).solve(problem, noise, start, 0)
+    assert problem.backbone.spent - before == Compute(unet=12, vae=12, backward=11)
+    moved.means = torch.zeros(1, 3, 1, 1)
+    moved.means[0, 0] = 1.5
+    x = noise[:, -1]
+    for step in range(12):
+        model = problem.backbone if step == 0 else moved
+        x = transition(model.predict(x, step, problem.condition), moved.schedule, step).sample(noise[:, 11 - step])
+    torch.testing.assert_close(found.outcome.trajectory.images, x, atol=1e-4, rtol=1e-4)
+
+
+def test_through_the_decoder_alone_it_is_not_for_flows() -> None:
+    DPS(through="decoder").check(gaussian(steps=3), Brightness())
+    DPS().check(flow(steps=3), Brightness())
+    with pytest.raises(ValueError, match=r"begins at abar = 0, as flows do: set model\.search\.through to denoiser"):
+        DPS(through="decoder").check(flow(steps=3), Brightness())
 
 
 def test_the_gradient_passes_the_denoiser_or_it_does_not() -> None:

@@ -2,21 +2,24 @@
 
 import pytest
 import torch
-from closed_form import GuidedMixture, Linear, posed
+from closed_form import GuidedFlow, GuidedMixture, Linear, posed
 
 from mira_pl.diffusion import Prediction, transition
 from mira_pl.searches import DyMO
 from mira_pl.searches.guidance import ascent
 
+Guided = GuidedMixture | GuidedFlow
 
-def backbone(steps: int = 6, eta: float = 1.0) -> GuidedMixture:
+
+def backbone(steps: int = 6, eta: float = 1.0, kind: type[Guided] = GuidedMixture) -> Guided:
     means = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    return GuidedMixture(means, torch.tensor([0.5, 0.9]), torch.tensor([0.4, 0.6]), steps=steps, eta=eta)
+    return kind(means, torch.tensor([0.5, 0.9]), torch.tensor([0.4, 0.6]), steps=steps, eta=eta)
 
 
+@pytest.mark.parametrize("kind", [GuidedMixture, GuidedFlow])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_steps_up_the_reward_are_as_long_as_those_of_guidance(eta: float) -> None:
-    problem, noise, start = posed(backbone(eta=eta), Linear(slope=100.0))
+def test_steps_up_the_reward_are_as_long_as_those_of_guidance(eta: float, kind: type[Guided]) -> None:
+    problem, noise, start = posed(backbone(eta=eta, kind=kind), Linear(slope=100.0))
     x, schedule = noise[:, -1], problem.backbone.schedule
     for step in range(6):
         eps, clean, pull, _, gradient = ascent(problem, x, step)

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from closed_form import Linear, gaussian, moments, posed, swarm_of, variance
+from closed_form import Linear, flow, gaussian, moments, posed, swarm_of, variance
 
 from mira_pl.backbones.analytic import MixtureBackbone
+from mira_pl.backbones.base import Backbone
 from mira_pl.noise import draw
 from mira_pl.searches import FK, MIRAFK
 from mira_pl.searches.fk import Steered
@@ -17,7 +18,7 @@ from mira_pl.trajectory import sample
 POTENTIALS = ["max", "diff", "add", "rt"]
 
 
-def tilted(search: FK, backbone: MixtureBackbone, count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+def tilted(search: FK, backbone: Backbone, count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     """Final values and weights, [k, b]."""
     problem, noise, start = posed(backbone, Linear(), count)
     state, _, _, _ = search.steer(swarm_of(problem, start), noise, 0)
@@ -62,6 +63,17 @@ def test_mode_weights_of_a_mixture_are_those_of_the_tilt(potential: str) -> None
     odds = share / (1 - share) * math.exp(3.0 * tilt)
     found = float((weights * (values > 0)).sum(dim=0).mean())
     assert 0.1 < share < 0.3 and found == pytest.approx(odds / (1 + odds), abs=0.08)
+
+
+@pytest.mark.parametrize("potential", ["max", "diff"])
+def test_on_a_flow_too(potential: str) -> None:
+    """Whose first step knows nothing of x_0."""
+    backbone = flow(steps=25)
+    assert backbone.schedule.alpha[0] == 0
+    v = variance(backbone.schedule)
+    mean, spread = moments(*tilted(FK(512, potential, 0.7), backbone))
+    assert mean == pytest.approx(0.7 * v, abs=0.12)
+    assert spread == pytest.approx(v, abs=0.15)
 
 
 @pytest.mark.parametrize("potential", POTENTIALS)
