@@ -1,7 +1,8 @@
 """The toy of DNO's public notebook (`tutorial/simple_dno.ipynb`): its curves, with the exact denoiser of its data.
 
 Data lie on a ring of radius 0.8 to 1.2 in the plane. The notebook trains an MLP on 10,000 points, whose samples
-begin at a reward of -0.32; the exact ones begin at -0.22. So gains are compared, to 0.12.
+begin at a reward of -0.32; the exact ones begin at -0.22. So gains are compared, to 0.12. Two hundred points stand for
+its thousand: their mean reward after 250 iterations varies by 0.03 from seed to seed.
 """
 
 import math
@@ -16,10 +17,10 @@ from mira_pl.backbones.base import Backbone, Condition, Text
 from mira_pl.diffusion import Prediction, Schedule
 from mira_pl.noise import draw
 from mira_pl.objectives import DNO, EstimatedGradient, Objective
-from mira_pl.problem import Problem
+from mira_pl.problem import Outcome, Problem
 from mira_pl.rewards import Reward
 from mira_pl.trajectory import Engine
-from mira_pl.types import Job
+from mira_pl.types import Job, Noise
 
 POINTS, STEPS = 200, 100
 
@@ -77,6 +78,14 @@ class Hills(Reward):
         return torch.sin(4 * math.pi * x) + torch.sin(4 * math.pi * y) - ((x - 1) ** 2 - y**2) / 5
 
 
+class OneLengthForAll(EstimatedGradient):
+    """The notebook's scale: each coordinate of the estimate is divided by its norm over all points."""
+
+    def estimate(self, problem: Problem, noise: Noise, outcome: Outcome, tick: int) -> Tensor:
+        total = super().estimate(problem, noise, outcome, tick)
+        return total / total.norm(dim=0).clamp(min=torch.finfo(total.dtype).tiny)
+
+
 def curve(objective: Objective, iterations: int, every: int) -> list[float]:
     """Mean reward of the points at every so many iterations of Adam (0.01), as in the notebook."""
     jobs = [Job("", seed, str(seed)) for seed in range(POINTS)]
@@ -115,7 +124,14 @@ def test_the_curve_of_dno() -> None:
 @pytest.mark.slow
 def test_the_curve_of_hybrid_2() -> None:
     """The notebook's rewards with two queries: -0.306, 0.828, 0.899, 0.974, 1.031, 1.080 at 0, 50, ..., 250."""
-    means = curve(EstimatedGradient(DNO(), queries=2), 250, 50)
-    assert means[-1] == pytest.approx(1.08, abs=0.15)
-    assert means[1] == pytest.approx(0.828, abs=0.15)
+    means = curve(OneLengthForAll(DNO(), queries=2, normalise=False), 250, 50)
+    assert means[1:] == pytest.approx([0.828, 0.899, 0.974, 1.031, 1.080], abs=0.12)
     assert means == sorted(means)
+
+
+@pytest.mark.slow
+def test_points_of_their_own_length_climb_higher() -> None:
+    """As in the public scripts, which learn one picture at a time."""
+    together = curve(OneLengthForAll(DNO(), queries=2, normalise=False), 100, 50)
+    apart = curve(EstimatedGradient(DNO(), queries=2), 100, 50)
+    assert apart[0] == together[0] and apart[1] > together[1] + 0.03 and apart[2] > together[2] + 0.05
