@@ -1,4 +1,4 @@
-# `make fit`: the main job on the embedded model. `make test`: all tests. Both set everything up and can be repeated.
+# `make fit`: the main job on the embedded model, by DNO and by MIRA. `make test`: all tests. Both set everything up and can be repeated.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,8 +11,9 @@ $(VENV)/.installed: pyproject.toml constraints/cpu.txt
 	touch $@
 
 fit: $(VENV)/.installed
+	$(BIN)/python -m mira_pl fit --model.objective DNO --out runs/emoji_dno
 	$(BIN)/python -m mira_pl fit --out runs/emoji
-	$(BIN)/python -m mira_pl show runs/emoji
+	$(BIN)/python -m mira_pl show runs/emoji_dno runs/emoji --out runs/emoji.html
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

@@ -3,13 +3,11 @@
 import csv
 import itertools
 import json
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import HF_HOME
+from .hub import Need, WebFile, ready
 
 # The 45 Simple Animals of DDPO (MIRA, appendix A.7).
 ANIMALS = [
@@ -50,14 +48,16 @@ class PromptSet:
     """Prompts, the template they stand in, and where they come from.
 
     Attributes:
-        load: gives the prompts; may read a file or ask the hub.
+        load: gives the prompts; may fetch them.
         template: text with {} for the prompt.
         source: who made them, and under which licence they are given on.
+        need: the file that they are fetched as; None where they are of this module.
     """
 
     load: Callable[[], Sequence[str]]
     template: str
     source: str
+    need: Need | WebFile | None = None
 
 
 def animal_pairs() -> list[str]:
@@ -76,41 +76,29 @@ def animals_with_objects() -> list[str]:
     return worn + coloured
 
 
-def hpdv2(style: str) -> list[str]:
-    """The 800 benchmark prompts of one style of HPDv2, from the hub or its cache.
+def hpdv2(style: str) -> PromptSet:
+    """The 800 benchmark prompts of one style of HPDv2, from the hub."""
+    need = Need(HPDV2, "benchmark", ((f"{style}.json",),), kind="dataset")
+    return PromptSet(lambda: json.loads(fetched(need).read_text("utf-8")), "{}", HPD, need)
+
+
+def compbench(category: str) -> PromptSet:
+    """The 300 validation prompts of one category of T2I-CompBench, from GitHub."""
+    need = WebFile(COMPBENCH_URL.format(category), f"compbench_{category}_val.txt")
+    return PromptSet(lambda: from_file(fetched(need)), "{}", BENCH, need)
+
+
+def fetched(need: Need | WebFile) -> Path:
+    """The one file of prompts, from the cache or fetched into it.
 
     Raises:
-        FileNotFoundError: neither is at hand.
+        FileNotFoundError: it is neither there nor can it be fetched.
     """
     try:
-        file = hf_hub_download(HPDV2, f"benchmark/{style}.json", repo_type="dataset")
+        (file,) = ready(need).files.values()
     except OSError as error:
-        raise FileNotFoundError(
-            f"the prompts of hpdv2/{style} are not in the hub's cache and cannot be fetched from {HPDV2}: "
-            "run once where there is a network, or give a file of prompts"
-        ) from error
-    return json.loads(Path(file).read_text(encoding="utf-8"))
-
-
-def compbench(category: str) -> list[str]:
-    """The 300 validation prompts of one category of T2I-CompBench, fetched once.
-
-    Raises:
-        FileNotFoundError: they were not fetched yet and cannot be.
-    """
-    file = Path(HF_HOME) / "mira_pl" / f"compbench_{category}_val.txt"
-    if not file.is_file():
-        try:
-            with urllib.request.urlopen(COMPBENCH_URL.format(category), timeout=30) as answer:
-                content = answer.read()
-        except OSError as error:
-            raise FileNotFoundError(
-                f"the prompts of compbench/{category} are not in {file.parent} and cannot be fetched from "
-                f"{COMPBENCH_URL.format(category)}: run once where there is a network, or give a file of prompts"
-            ) from error
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    return from_file(file)
+        raise FileNotFoundError(f"{error}. These are the prompts; data.prompts may be a file of prompts too") from error
+    return file
 
 
 def from_file(file: Path) -> list[str]:
@@ -137,6 +125,8 @@ def _json_lines(file: Path, text: str) -> list[dict[str, str]]:
 
 DDPO = "DDPO (Black et al. 2023), MIT"
 ATTEND = "Attend-and-Excite (Chefer et al. 2023), MIT; the colours as in NoiseDiffusion's copy, MIT"
+HPD = "HPDv2 (Wu et al. 2023), Apache-2.0"
+BENCH = "T2I-CompBench (Huang et al. 2023), MIT"
 
 SETS: dict[str, PromptSet] = {
     "animals": PromptSet(lambda: ANIMALS, ONE, DDPO),
@@ -144,14 +134,6 @@ SETS: dict[str, PromptSet] = {
     "white_animals": PromptSet(lambda: [f"white {animal}" for animal in ANIMALS], ONE, DDPO),
     "animal_pairs": PromptSet(animal_pairs, PHRASE, ATTEND),
     "animals_with_objects": PromptSet(animals_with_objects, PHRASE, ATTEND),
-    **{
-        f"hpdv2/{style}": PromptSet(lambda style=style: hpdv2(style), "{}", "HPDv2 (Wu et al. 2023), Apache-2.0")
-        for style in ("anime", "concept-art", "paintings", "photo")
-    },
-    **{
-        f"compbench/{category}": PromptSet(
-            lambda category=category: compbench(category), "{}", "T2I-CompBench (Huang et al. 2023), MIT"
-        )
-        for category in COMPBENCH
-    },
+    **{f"hpdv2/{style}": hpdv2(style) for style in ("anime", "concept-art", "paintings", "photo")},
+    **{f"compbench/{category}": compbench(category) for category in COMPBENCH},
 }

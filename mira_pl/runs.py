@@ -67,25 +67,34 @@ class RunFolder:
 
     path: Path
 
-    def prepare(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Open the folder for this configuration: a new one, or one to continue.
+    def check(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Whether the folder may be opened for this configuration: a new one, or one to continue or to overwrite.
 
         Raises:
             FileExistsError: the folder holds a run of another configuration, or files that are no run.
         """
-        held = self.path / "config.yaml"
-        if held.exists() and overwrite:
-            self.clear()
-        elif held.exists():
+        if self.config_path.exists() and not overwrite:
             other = config_hash(self.config())
             if other != config_hash(config):
                 raise FileExistsError(
                     f"{self.path} holds a run of another configuration ({other}, this one is {config_hash(config)}): "
                     "give another folder with --out, or --overwrite true"
                 )
-        elif self.path.exists() and any(path.name != ".config.yaml.tmp" for path in self.path.iterdir()):
+        others = self.path.exists() and any(path.name != ".config.yaml.tmp" for path in self.path.iterdir())
+        if others and not self.config_path.exists():
             raise FileExistsError(f"{self.path} is not empty and is no run: give another folder with --out")
-        write_atomic(held, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    def prepare(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Open the folder for this configuration, see `check`."""
+        self.check(config, overwrite)
+        if overwrite and self.config_path.exists():
+            self.clear()
+        write_atomic(self.config_path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration; a folder without one is no run."""
+        return self.path / "config.yaml"
 
     def clear(self) -> None:
         """Delete what a run wrote, and nothing else; the configuration, which marks the folder as a run, goes last."""
@@ -103,7 +112,7 @@ class RunFolder:
         Raises:
             ValueError: the file is no YAML mapping.
         """
-        file = self.path / "config.yaml"
+        file = self.config_path
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:

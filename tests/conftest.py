@@ -52,6 +52,28 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def repositories(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Everything that the configs name, single files and LoRAs, at tiny size, by hub id."""
+    import published
+
+    models = {name: request.getfixturevalue(f"tiny_{name}") for name in published.MODELS}
+    return published.repositories(models, tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def home(repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub cache (HF_HOME) that holds all of them, and the prompts that come from elsewhere."""
+    import published
+
+    home = tmp_path_factory.mktemp("hf_home")
+    for repository, folder in repositories.items():
+        published.publish(home, repository, folder)
+    (home / "mira_pl").mkdir()
+    (home / "mira_pl" / "compbench_color_val.txt").write_text("a red cat and a blue dog\na green fox\n")
+    return home
+
+
 @pytest.fixture
 def jobs() -> list[Job]:
     """Three prompt-seeds, not in the order of their seeds."""

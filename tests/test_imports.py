@@ -9,7 +9,8 @@ import mira_pl
 
 ROOT = Path(mira_pl.__file__).parent
 LEVELS = (
-    ("types", "assets"),
+    ("types", "assets", "text"),
+    ("hub",),
     ("noise", "diffusion", "flow", "schedules", "prompt_sets", "prompts"),
     ("drift", "backbones", "rewards"),
     ("trajectory",),

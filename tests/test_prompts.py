@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mira_pl.hub import Need, WebFile
 from mira_pl.judges import parse
-from mira_pl.prompt_sets import ANIMALS, ONE, SETS
+from mira_pl.prompt_sets import ANIMALS, ONE, SETS, fetched
 from mira_pl.prompts import FILES, expand, job_key, make_jobs
 from mira_pl.world.names import SIMPLE_ANIMALS
 
@@ -85,23 +86,24 @@ def test_a_file_that_is_not_there() -> None:
         expand("nowhere.txt", None)
 
 
-@pytest.mark.parametrize("name", ["hpdv2/anime", "compbench/color"])
-def test_a_set_that_cannot_be_fetched_says_so(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr("mira_pl.prompt_sets.hf_hub_download", offline)
-    monkeypatch.setattr("mira_pl.prompt_sets.urllib.request.urlopen", offline)
-    monkeypatch.setattr("mira_pl.prompt_sets.HF_HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=f"{name}.*give a file of prompts") as caught:
-        expand(name, None)
+@pytest.mark.parametrize(
+    "need", [SETS["hpdv2/anime"].need, WebFile("http://127.0.0.1:9/color_val.txt", "none.txt")], ids=["hub", "web"]
+)
+def test_a_set_that_cannot_be_fetched_says_so(
+    need: Need | WebFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody listens on that port."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"cannot be fetched.*refused.* may be a file of prompts too") as caught:
+        fetched(need)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_fetched_prompts_are_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mira_pl").mkdir()
     (tmp_path / "mira_pl" / "compbench_color_val.txt").write_text("a red cat\r\na blue dog\r\n", newline="")
-    monkeypatch.setattr("mira_pl.prompt_sets.HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     assert expand("compbench/color", None) == ["a red cat", "a blue dog"]
 
 

@@ -1,148 +1,119 @@
-"""The paper's configs run as they stand, offline, from a hub cache that holds tiny models of the real classes."""
+"""The configs run as they stand, offline, from a hub cache that holds tiny models of the real classes."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import yaml
-from peers import OpenCLIP, TimmViT, imagereward_checkpoint, tiny_open_clip
-from transformers import BertTokenizer, BlipTextConfig, BlipVisionConfig, CLIPConfig, CLIPModel
-
-from mira_pl.rewards.clip import AestheticHead
-from mira_pl.rewards.imagereward import Scorer
-from mira_pl.world.tokens import MAX_TOKENS, build_tokenizer
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith("emoji"))
-REVISION = "0" * 40
+BACKBONE = "--model.backbone.init_args"
+CASES = {path.stem: ["--config", f"configs/{path.stem}.yaml"] for path in CONFIGS} | {
+    "single_file": ["--config", "configs/sd15_hps.yaml", f"{BACKBONE}.model", "us/checkpoints/v1-5.safetensors"],
+    "single_file_xl": [
+        *("--config", "configs/sdxl_hps.yaml", f"{BACKBONE}.model", "us/checkpoints/xl/xl.safetensors"),
+        *(f"{BACKBONE}.vae", "madebyollin/sdxl-vae-fp16-fix"),
+    ],
+    "lora": [
+        *("--config", "configs/sd15_hps.yaml", f"{BACKBONE}.lora", '["us/style", "us/loras/sd15/detail.safetensors"]'),
+        *(f"{BACKBONE}.lora_scale", "[0.5, 1.0]"),
+    ],
+}
+"""Arguments by name: every config, and what a backbone may load beside folders."""
+
 RUN = """
-import sys
-from mira_pl.fit.cli import fit
-for name in sys.argv[2:]:
-    fewer = [] if "pixart" in name or "turbo" in name else ["--model.backbone.init_args.steps", "3"]
-    fewer += ["--model.backbone.init_args.size", "8"] if "flux" in name else []
-    fit(["--config", f"configs/{name}.yaml", "--model.iterations", "2", "--data.limit", "2", *fewer,
-         "--out", f"{sys.argv[1]}/{name}", "--wandb.mode", "disabled", "--trainer.enable_progress_bar", "false",
-         "--trainer.accelerator", "cpu"])
+import contextlib, gc, io, json, sys
+from pathlib import Path
+sys.path.append("tests")
+from mira_pl.__main__ import main
+from opened import Opened
+home, out, cases = sys.argv[1:]
+opened, found = Opened(Path(home)), {}
+for name, given in json.loads(cases).items():
+    steps = [] if "pixart" in name or "turbo" in name else ["--model.backbone.init_args.steps", "3"]
+    steps += ["--model.backbone.init_args.size", "8"] if "flux" in name else []
+    listed = io.StringIO()
+    with contextlib.redirect_stdout(listed):
+        code = main(["doctor", *given, "--out", f"{out}/{name}"])
+    gc.collect()  # a CLIP that a run before holds would be shared, not opened
+    opened.take()
+    run = main(["fit", *given, "--model.iterations", "2", "--data.limit", "2", *steps, "--out", f"{out}/{name}",
+                "--wandb.mode", "disabled", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"])
+    found[name] = {"codes": [code, run], "doctor": listed.getvalue(), "opened": sorted(map(str, opened.take()))}
+Path(out, "found.json").write_text(json.dumps(found))
 """
 
 
-def publish(home: Path, repository: str, folder: Path, kind: str = "models") -> None:
-    """A repository as huggingface_hub keeps it."""
-    place = home / "hub" / f"{kind}--{repository.replace('/', '--')}"
-    shutil.copytree(folder, place / "snapshots" / REVISION)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text(REVISION)
-
-
-def clip(folder: Path, projection: int) -> Path:
-    tokenizer = build_tokenizer()
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
-    tower |= {"projection_dim": projection, "hidden_act": "gelu"}
-    words = {"vocab_size": len(tokenizer), "max_position_embeddings": MAX_TOKENS, "bos_token_id": 746}
-    text = tower | words | {"eos_token_id": len(tokenizer) - 1}
-    vision = tower | {"image_size": 28, "patch_size": 14}
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def hpsv2(folder: Path) -> Path:
-    shape = tiny_open_clip(len(build_tokenizer()))
-    weights = OpenCLIP(**shape).state_dict()
-    for version in ("2", "2.1"):
-        torch.save({"state_dict": weights}, folder / f"HPS_v{version}_compressed.pt")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": shape}))
-    return folder
-
-
-def imagereward(folder: Path) -> Path:
-    shared: dict[str, Any] = {"num_hidden_layers": 2, "intermediate_size": 64, "hidden_size": 64}
-    vision = BlipVisionConfig(**shared, num_attention_heads=1, image_size=32, patch_size=16)
-    text = BlipTextConfig(
-        **shared, num_attention_heads=1, vocab_size=100, encoder_hidden_size=64, max_position_embeddings=64,
-        is_decoder=True,
-    )  # fmt: skip
-    weights = imagereward_checkpoint(TimmViT(vision), Scorer(vision, text))
-    torch.save(weights, folder / "ImageReward.pt")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = {
-        name: request.getfixturevalue(f"tiny_{name}") for name in ("sd", "sdxl", "pixart", "sd3", "schnell", "sana")
-    }
-    home, made = tmp_path_factory.mktemp("hf_home"), tmp_path_factory.mktemp("made")
-    torch.manual_seed(0)
-
-    def new(name: str) -> Path:
-        (made / name).mkdir()
-        return made / name
-
-    publish(home, "stable-diffusion-v1-5/stable-diffusion-v1-5", tiny["sd"])
-    for repository in ("stabilityai/stable-diffusion-xl-base-1.0", "stabilityai/sdxl-turbo"):
-        publish(home, repository, tiny["sdxl"])
-    publish(home, "PixArt-alpha/PixArt-XL-2-1024-MS", tiny["pixart"])
-    publish(home, "stabilityai/stable-diffusion-3.5-medium", tiny["sd3"])
-    publish(home, "black-forest-labs/FLUX.1-schnell", tiny["schnell"])
-    publish(home, "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", tiny["sana"])
-    student = new("student")
-    for part in ("transformer", "scheduler"):
-        shutil.copytree(tiny["pixart"] / part, student / part)
-    publish(home, "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512", student)
-    publish(home, "openai/clip-vit-large-patch14", clip(new("clip-l"), 768))
-    publish(home, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", clip(new("clip-h"), 16))
-    publish(home, "yuvalkirstain/PickScore_v1", clip(new("pick"), 16))
-    publish(home, "xswu/HPSv2", hpsv2(new("hps")))
-    publish(home, "THUDM/ImageReward", imagereward(new("imagereward")))
-    head = new("head")
-    torch.save(AestheticHead(768).state_dict(), head / "aesthetic-model.pth")
-    publish(home, "trl-lib/ddpo-aesthetic-predictor", head)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "red"]
-    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(made / "bert")
-    publish(home, "bert-base-uncased", made / "bert")
-    (new("hpdv2") / "benchmark").mkdir()
-    (made / "hpdv2" / "benchmark" / "anime.json").write_text(json.dumps(["a cat", "a red dog", "a dog"]))
-    publish(home, "ymhao/HPDv2", made / "hpdv2", kind="datasets")
-    (home / "mira_pl").mkdir()
-    (home / "mira_pl" / "compbench_color_val.txt").write_text("a red cat and a blue dog\na green fox\n")
-    return home
-
-
-@pytest.mark.slow
-def test_every_config_runs_offline_from_the_cache(home: Path, tmp_path: Path) -> None:
-    names = [path.stem for path in CONFIGS]
-    assert {"sdxl_hps", "sdxl_turbo_hps", "sd15_aesthetic", "pixart_compbench"} <= set(names)
-    assert {"sd35_hps", "flux_hps", "sana_hps"} <= set(names)
+def offline(home: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess:
     environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"):
         environment.pop(name, None)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), *names], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def ran(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the runs of all configs, with found.json: by config, exit codes, doctor's list, files opened by fit."""
+    out = tmp_path_factory.mktemp("ran")
+    assert {"sdxl_hps", "sdxl_turbo_hps", "sd15_aesthetic", "pixart_compbench"} <= set(CASES)
+    assert {"sd35_hps", "flux_hps", "sana_hps"} <= set(CASES)
+    done = offline(home, ["-c", RUN, str(home), str(out), json.dumps(CASES)])
     assert done.returncode == 0, done.stderr[-3000:]
-    for name in names:
-        records = [json.loads(line) for line in (tmp_path / name / "records.jsonl").read_text().splitlines()]
-        wanted = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
-        assert [record["status"] for record in records] == ["finished"] * 2, name
-        assert all(record["clip"] is not None and record["iterations"] == 2 for record in records)
-        assert all(record["method"] == wanted["model"]["objective"]["class_path"] for record in records)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_config_runs_offline_from_the_cache(ran: Path, name: str) -> None:
+    records = [json.loads(line) for line in (ran / name / "records.jsonl").read_text().splitlines()]
+    wanted = yaml.safe_load((ROOT / CASES[name][1]).read_text())
+    assert [record["status"] for record in records] == ["finished"] * 2
+    assert all(record["clip"] is not None and record["iterations"] == 2 for record in records)
+    assert all(record["method"] == wanted["model"]["objective"]["class_path"] for record in records)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+@pytest.mark.parametrize("name", CASES)
+def test_doctor_lists_the_files_that_fit_opens_and_no_others(ran: Path, home: Path, name: str) -> None:
+    found = json.loads((ran / "found.json").read_text())[name]
+    assert found["codes"] == [0, 0]
+    opened = {of_repository(home, Path(path)) for path in found["opened"]} - {None}
+    assert len(opened) > 10 and opened == listed(found["doctor"])
+
+
+def of_repository(home: Path, path: Path) -> tuple[str, str] | None:
+    """Repository and name of a file of the cache; None for the cache's own files."""
+    parts = path.relative_to(home).parts
+    if parts[0] == "mira_pl":
+        return "compbench", parts[1]
+    if parts[2] != "snapshots":
+        return None
+    return parts[1].split("--", 1)[1].replace("--", "/"), "/".join(parts[4:])
+
+
+def listed(doctor: str) -> set[tuple[str, str]]:
+    """Repository and name of the files that doctor's output says are here."""
+    files, source = set(), ""
+    for line in doctor.splitlines():
+        if line.startswith(("model.", "data:")):
+            source = line.split(": ", 1)[1].split(" (")[0]
+            source = "compbench" if source.startswith("https:") else source
+        elif line.startswith("  here"):
+            files.add((source, line.split()[-1]))
+    return files
 
 
 def test_without_the_weights_it_is_one_line(tmp_path: Path) -> None:
-    environment = os.environ | {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "mira_pl", "fit", "--config", "configs/sdxl_hps.yaml", "--out", str(tmp_path / "run")],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    given = ["--config", "configs/sdxl_hps.yaml", "--out", str(tmp_path / "run")]
+    done = offline(tmp_path / "empty", ["-m", "mira_pl", "fit", *given])
     assert done.returncode == 2 and not (tmp_path / "run").exists()
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("mira_pl:")]
-    assert "stabilityai/stable-diffusion-xl-base-1.0" in line or "hpdv2/anime" in line
+    assert "Traceback" not in done.stderr and "HF_HUB_OFFLINE is set" in line
+    assert "stabilityai/stable-diffusion-xl-base-1.0, xswu/HPSv2" in line and "ymhao/HPDv2" in line
+    assert line.endswith(f"python -m mira_pl fetch --config configs/sdxl_hps.yaml --out {tmp_path / 'run'}")

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..diffusion import Prediction, Schedule
+from ..hub import Need
 from ..types import Compute, Images, Latents
 from .attention import Attention
 
@@ -74,6 +75,11 @@ class Backbone(ABC):
     """Scale of classifier-free guidance; 1 is none."""
     spent: Compute = Compute()
     """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
+
+    @staticmethod
+    def needs(**init_args: Any) -> dict[str, Need]:
+        """What the class loads when it is built with these arguments, by part: nothing, unless it says so."""
+        return {}
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

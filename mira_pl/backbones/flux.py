@@ -10,10 +10,12 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from ..flow import TRAINING_STEPS, flow_schedule, training_levels
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part, load_weights
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 
 PATCH = 2
 
@@ -31,6 +33,7 @@ class Flux(LatentDiffusion):
         guidance: scale that dev reads, 3.5 as on its card; schnell reads none and takes 1.
         dtype: of the weights.
         size: side of the picture in pixels.
+        checkpoint_vae: see `StableDiffusion`.
     """
 
     predictions = ("flow_prediction",)
@@ -43,30 +46,45 @@ class Flux(LatentDiffusion):
         guidance: float = 3.5,
         dtype: DTypeName = "float32",
         size: int = 1024,
+        checkpoint_vae: bool = True,
     ) -> None:
-        config = load_part(FluxTransformer2DModel.load_config, model, "transformer")
+        needs = self.needs(model)
+        ready(needs["pipeline"])
+        config = load_part(FluxTransformer2DModel.load_config, needs["transformer"])
         self.reads_guidance, self.scale = bool(config.get("guidance_embeds")), guidance
         if not self.reads_guidance and guidance != 1:
             raise ValueError(f"{model!r} reads no guidance scale: guidance must be 1, got {guidance}")
-        side = latent_side(load_part(AutoencoderKL.load_config, model, "vae"), size)
+        side = latent_side(load_part(AutoencoderKL.load_config, needs["vae"]), size)
         self.latent_shape = (config["in_channels"] // PATCH**2, side, side)
         places = torch.arange(float(side // PATCH))
         self.ids = torch.cartesian_prod(torch.zeros(1), places, places)  # 0, row and column of every patch
-        scheduler = load_part(FlowMatchEulerDiscreteScheduler.from_pretrained, model, "scheduler")
+        scheduler = load_part(FlowMatchEulerDiscreteScheduler.from_pretrained, needs["scheduler"])
         times = [1 - step / steps for step in range(steps)]  # as its authors sample
         schedule = flow_schedule(scheduler, steps, eta, tokens=len(self.ids), times=times)
         prediction = scheduler.config.get("prediction_type", "flow_prediction")
         super().__init__(model, schedule, 1.0, prediction, training_levels(), dtype)
-        weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        self.denoiser = frozen(load_weights(FluxTransformer2DModel.from_pretrained, model, "transformer", **weights))
-        self.vae = frozen(load_weights(AutoencoderKL.from_pretrained, model, "vae", **weights))
-        self.tokenizer = load_part(CLIPTokenizer.from_pretrained, model, "tokenizer")
-        self.t5_tokenizer = load_part(T5Tokenizer.from_pretrained, model, "tokenizer_2")
+        self.denoiser = frozen(load_weights(FluxTransformer2DModel, needs["transformer"], self.dtype))
+        self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
+        self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
+        self.t5_tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer_2"])
         self.encoders = (
-            frozen(load_weights(CLIPTextModel.from_pretrained, model, "text_encoder", dtype=self.dtype)),
-            frozen(load_weights(T5EncoderModel.from_pretrained, model, "text_encoder_2", dtype=self.dtype)),
+            frozen(load_weights(CLIPTextModel, needs["text_encoder"], self.dtype)),
+            frozen(load_weights(T5EncoderModel, needs["text_encoder_2"], self.dtype)),
         )
         self.longest = 512 if self.reads_guidance else 256  # tokens of T5 that dev and schnell were trained with
+
+    @staticmethod
+    def needs(model: str, **_: Any) -> dict[str, Need]:
+        return {
+            "pipeline": layouts.pipeline(model, "FluxPipeline"),
+            "scheduler": layouts.scheduler(model),
+            "tokenizer": layouts.tokenizer(model, "tokenizer", "vocab.json"),
+            "tokenizer_2": layouts.tokenizer(model, "tokenizer_2", "spiece.model"),
+            "text_encoder": layouts.transformers_weights(model, "text_encoder"),
+            "text_encoder_2": layouts.transformers_weights(model, "text_encoder_2"),
+            "transformer": layouts.diffusers_weights(model, "transformer"),
+            "vae": layouts.diffusers_weights(model, "vae"),
+        }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         scale = torch.full((len(x),), self.scale, device=x.device) if self.reads_guidance else None
@@ -84,8 +102,9 @@ class Flux(LatentDiffusion):
     def embed(self, prompts: Sequence[str]) -> Text:
         """T5's embeddings of prompt and padding alike, as the transformer was trained on, and CLIP's pooled one."""
         clip, t5 = self.encoders
-        short = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length).input_ids.to(self.device)
-        ids = tokenize(self.t5_tokenizer, prompts, self.longest).input_ids.to(self.device)
+        most = self.tokenizer.model_max_length
+        short = tokenize(self.tokenizer, prompts, most, "CLIP of FLUX").input_ids.to(clip.device)
+        ids = tokenize(self.t5_tokenizer, prompts, self.longest, "T5 of FLUX").input_ids.to(t5.device)
         return Text(t5(ids).last_hidden_state, clip(short).pooler_output)
 
 

@@ -1,6 +1,5 @@
 """What all latent diffusion models share: a denoiser between a text encoder and a VAE, with guidance."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,6 @@ from ..flow import from_flow, to_flow
 from ..types import Compute, Images, Latents
 from .base import Backbone, Condition, Text
 
-logger = logging.getLogger(__name__)
 DTypeName = Literal["float32", "bfloat16", "float16", "float64"]
 READINGS = {"epsilon": from_noise, "v_prediction": from_velocity, "flow_prediction": from_flow}
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
@@ -148,13 +146,3 @@ def checkpointed(vae: Any, wanted: bool) -> Any:
     if wanted:
         vae.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
     return vae
-
-
-def tokenize(tokenizer: Any, prompts: Sequence[str], longest: int) -> Any:
-    """Token ids and mask, padded to `longest`; what is cut off is said in a warning."""
-    full = tokenizer(list(prompts)).input_ids
-    for prompt, ids in zip(prompts, full, strict=True):
-        if len(ids) > longest:
-            cut = tokenizer.decode(ids[longest - 1 : -1])
-            logger.warning("the prompt %.60r is longer than %d tokens: %.60r is cut off", prompt, longest, cut)
-    return tokenizer(list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")

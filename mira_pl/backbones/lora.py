@@ -15,7 +15,8 @@ from diffusers.utils.state_dict_utils import (
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .source import find_file
+from ..hub import Need, layouts, ready
+from ..hub.loading import finite, not_finite
 
 DEFAULT = "pytorch_lora_weights.safetensors"
 PARTS = ("unet.", "text_encoder.", "text_encoder_2.")
@@ -23,24 +24,40 @@ LOADER: Any = StableDiffusionXLLoraLoaderMixin  # Stable Diffusion's is the same
 A, B = ".lora_A.weight", ".lora_B.weight"
 
 
-def fuse_loras(lora: Sequence[str], scale: float | Sequence[float], parts: Mapping[str, Any]) -> None:
-    """Adds LoRAs to the weights they were trained for.
+def lora_needs(lora: Sequence[str]) -> dict[str, Need]:
+    """The files of LoRAs, in their order.
 
     Args:
         lora: of each, a .safetensors file with tensors named as by diffusers, peft or kohya; a folder or hub id that
             holds pytorch_lora_weights.safetensors; or owner/repository/file.safetensors of the hub.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no list.
+    """
+    if isinstance(lora, str):
+        raise ValueError(f"lora must be a list, got {lora!r}")
+    return {f"lora_{number}": layouts.checkpoint(name, DEFAULT) for number, name in enumerate(lora)}
+
+
+def fuse_loras(lora: Sequence[str], scale: float | Sequence[float], parts: Mapping[str, Any]) -> None:
+    """Adds LoRAs to the weights they were trained for.
+
+    Args:
+        lora: see `lora_needs`.
         scale: one for all, or one for each.
         parts: the model's `unet`, `text_encoder` and, of SDXL, `text_encoder_2`.
 
     Raises:
-        FileNotFoundError: a file is neither on disk nor can it be fetched.
-        ValueError: a file is no LoRA, or holds a tensor that fits no layer of the model.
+        OSError: a file is neither on disk nor can it be fetched.
+        ValueError: a file is no LoRA, or holds a tensor that is no number or fits no layer of the model.
     """
     scales = [scale] * len(lora) if isinstance(scale, int | float) else list(scale)
-    if isinstance(lora, str) or len(scales) != len(lora):
-        raise ValueError(f"lora must be a list, and lora_scale a number or one for each: got {lora!r} and {scale!r}")
-    for name, factor in zip(lora, scales, strict=True):
-        fuse(find_file(name, DEFAULT), factor, parts)
+    if len(scales) != len(lora):
+        raise ValueError(f"lora_scale must be a number, or one for each of {len(lora)} LoRAs: got {scale!r}")
+    for need, factor in zip(lora_needs(lora).values(), scales, strict=True):
+        (file,) = ready(need).files.values()
+        fuse(file, factor, parts)
 
 
 @torch.no_grad()
@@ -61,6 +78,8 @@ def fuse(file: Path, scale: float, parts: Mapping[str, Any]) -> None:
                 f"for a weight {[*weight.shape]}"
             )
         exact = torch.promote_types(weight.dtype, torch.float32)
+        if not finite(down) or not finite(up):
+            raise ValueError(not_finite(file, name))
         change = (up.to(exact) @ down.to(exact)).view_as(weight)
         weight.copy_(weight.to(exact) + scale * change)
     if tensors:

@@ -1,17 +1,20 @@
 """PixArt-alpha and its one-step DMD student: a diffusion transformer that reads T5's embeddings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part, load_weights
 from ..schedules import LastSigma, Sampler, make_schedule, one_step
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
-from .source import Folder, find_source
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 
 LONGEST = 120  # tokens, as PixArt-alpha was trained
 
@@ -49,8 +52,9 @@ class PixArt(LatentDiffusion):
         t5_on_cpu: bool = False,
         checkpoint_vae: bool = True,
     ) -> None:
-        source = find_source(model, None, (), "PixArt")
-        scheduler = Folder(student or model).part(DDIMScheduler, "scheduler")
+        needs = self.needs(model, student)
+        ready(needs["pipeline"])
+        scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         alphas = scheduler.alphas_cumprod
         if one_step_at is not None and not 0 <= one_step_at < len(alphas):
             raise ValueError(f"one_step_at must be in 0..{len(alphas) - 1}, got {one_step_at}")
@@ -60,14 +64,25 @@ class PixArt(LatentDiffusion):
             else one_step(alphas, one_step_at)
         )
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
-        self.tokenizer = source.part(T5Tokenizer, "tokenizer")
-        self.encoders = (frozen(source.network(T5EncoderModel, "text_encoder", self.dtype)),)
+        self.tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer"])
+        self.encoders = (frozen(load_weights(T5EncoderModel, needs["text_encoder"], self.dtype)),)
         self.encode_on_cpu = t5_on_cpu
-        self.denoiser = frozen(Folder(student or model).network(PixArtTransformer2DModel, "transformer", self.dtype))
-        self.vae = checkpointed(frozen(source.network(AutoencoderKL, "vae", self.dtype)), checkpoint_vae)
+        self.denoiser = frozen(load_weights(PixArtTransformer2DModel, needs["transformer"], self.dtype))
+        self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
         self.sizes = self._sizes()
+
+    @staticmethod
+    def needs(model: str, student: str | None, **_: Any) -> dict[str, Need]:
+        return {
+            "pipeline": layouts.pipeline(model, "PixArtAlphaPipeline"),
+            "scheduler": layouts.scheduler(student or model),
+            "tokenizer": layouts.tokenizer(model, "tokenizer", "spiece.model"),
+            "text_encoder": layouts.transformers_weights(model, "text_encoder"),
+            "transformer": layouts.diffusers_weights(student or model, "transformer"),
+            "vae": layouts.diffusers_weights(model, "vae"),
+        }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         added = {key: None if size is None else size.to(x).expand(len(x), -1) for key, size in self.sizes.items()}
@@ -82,7 +97,7 @@ class PixArt(LatentDiffusion):
 
     def embed(self, prompts: Sequence[str]) -> Text:
         """T5's embeddings of the lower-cased prompts, as PixArt was trained on."""
-        tokens = tokenize(self.tokenizer, [prompt.lower().strip() for prompt in prompts], LONGEST)
+        tokens = tokenize(self.tokenizer, [prompt.lower().strip() for prompt in prompts], LONGEST, "PixArt")
         encoder = self.encoders[0]
         mask = tokens.attention_mask.to(encoder.device)
         hidden = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]

@@ -9,10 +9,12 @@ from torch import Tensor
 from transformers import Gemma2Model, GemmaTokenizer
 
 from ..flow import flow_schedule, training_levels
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part, load_weights
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, frozen, tokenize
-from .loading import load_part, load_weights
+from .latent import DTypeName, LatentDiffusion, frozen
 
 LONGEST = 300  # tokens, as Sana was trained
 
@@ -41,18 +43,30 @@ class Sana(LatentDiffusion):
         guidance: float = 4.5,
         dtype: DTypeName = "float32",
     ) -> None:
-        found = load_part(FlowMatchEulerDiscreteScheduler.from_pretrained, model, "scheduler").config
+        needs = self.needs(model)
+        ready(needs["pipeline"])
+        found = load_part(FlowMatchEulerDiscreteScheduler.from_pretrained, needs["scheduler"]).config
         scheduler = FlowMatchEulerDiscreteScheduler(shift=found.get("flow_shift", found.shift))
         schedule = flow_schedule(scheduler, steps, eta, tokens=1)  # the shift does not depend on the size
         prediction = found.get("prediction_type", "flow_prediction")
         super().__init__(model, schedule, guidance, prediction, training_levels(), dtype)
-        self.tokenizer = load_part(GemmaTokenizer.from_pretrained, model, "tokenizer", padding_side="right")
-        self.encoders = (frozen(load_weights(Gemma2Model.from_pretrained, model, "text_encoder", dtype=self.dtype)),)
-        weights: dict[str, Any] = {"torch_dtype": self.dtype, "low_cpu_mem_usage": False}
-        self.denoiser = frozen(load_weights(SanaTransformer2DModel.from_pretrained, model, "transformer", **weights))
-        self.vae = frozen(load_weights(AutoencoderDC.from_pretrained, model, "vae", **weights))
+        self.tokenizer = load_part(GemmaTokenizer.from_pretrained, needs["tokenizer"], padding_side="right")
+        self.encoders = (frozen(load_weights(Gemma2Model, needs["text_encoder"], self.dtype)),)
+        self.denoiser = frozen(load_weights(SanaTransformer2DModel, needs["transformer"], self.dtype))
+        self.vae = frozen(load_weights(AutoencoderDC, needs["vae"], self.dtype))
         config = self.denoiser.config
         self.latent_shape = (config.in_channels, config.sample_size, config.sample_size)
+
+    @staticmethod
+    def needs(model: str, **_: Any) -> dict[str, Need]:
+        return {
+            "pipeline": layouts.pipeline(model, "SanaPipeline"),
+            "scheduler": layouts.scheduler(model),
+            "tokenizer": layouts.tokenizer(model, "tokenizer", "tokenizer.model"),
+            "text_encoder": layouts.transformers_weights(model, "text_encoder"),
+            "transformer": layouts.diffusers_weights(model, "transformer"),
+            "vae": layouts.diffusers_weights(model, "vae"),
+        }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(
@@ -71,9 +85,10 @@ class Sana(LatentDiffusion):
     def _embed(self, prompts: Sequence[str], before: str) -> Text:
         """Gemma's embeddings of the lower-cased prompts: its first token, and the last 299 with the prompt in them."""
         longest = len(self.tokenizer.encode(before)) + LONGEST - 2 if before else LONGEST
-        tokens = tokenize(self.tokenizer, [before + prompt.lower().strip() for prompt in prompts], longest)
-        mask = tokens.attention_mask.to(self.device)
-        hidden = self.encoders[0](tokens.input_ids.to(self.device), attention_mask=mask).last_hidden_state
+        tokens = tokenize(self.tokenizer, [before + prompt.lower().strip() for prompt in prompts], longest, "Sana")
+        encoder = self.encoders[0]
+        mask = tokens.attention_mask.to(encoder.device)
+        hidden = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask).last_hidden_state
         kept = [0, *range(longest - LONGEST + 1, longest)]
         return Text(hidden[:, kept], mask=mask[:, kept].bool())
 

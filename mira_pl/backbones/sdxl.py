@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part
+from ..hub.need import read_json
 from ..schedules import LastSigma, Sampler, make_schedule
+from ..text import tokenize
 from ..types import Latents
 from .base import Text
-from .latent import DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
-from .loading import resolve
-from .lora import fuse_loras
-from .single_file import XL, SingleFile
-from .source import Folder, find_source
+from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
+from .lora import fuse_loras, lora_needs
+from .single_file import XL, load_network, model_needs, settled
 
 
 class SDXL(LatentDiffusion):
@@ -56,25 +58,33 @@ class SDXL(LatentDiffusion):
         lora_scale: float | Sequence[float] = 1.0,
         checkpoint_vae: bool = True,
     ) -> None:
-        source = find_source(model, config, (XL,), "SDXL")
-        scheduler = source.part(DDIMScheduler, "scheduler")
+        needs = settled(self.needs, model, vae, config, lora)
+        described = read_json(ready(needs["pipeline"]).files["model_index.json"])
+        scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
-        self.tokenizers = tuple(source.part(CLIPTokenizer, name) for name in ("tokenizer", "tokenizer_2"))
+        tokenizers = (load_part(CLIPTokenizer.from_pretrained, needs[name]) for name in ("tokenizer", "tokenizer_2"))
+        self.tokenizers = tuple(tokenizers)
         self.encoders = (
-            frozen(source.network(CLIPTextModel, "text_encoder", self.dtype)),
-            frozen(source.network(CLIPTextModelWithProjection, "text_encoder_2", self.dtype)),
+            frozen(load_network(CLIPTextModel, needs, "text_encoder", self.dtype)),
+            frozen(load_network(CLIPTextModelWithProjection, needs, "text_encoder_2", self.dtype)),
         )
-        self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
+        self.denoiser = frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype))
         parts = {"unet": self.denoiser, "text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
         fuse_loras(lora, lora_scale, parts)
-        self.vae = checkpointed(load_vae(source, vae, self.dtype), checkpoint_vae)
-        pipeline: Any = DiffusionPipeline.load_config(resolve(source.config))
-        self.zero_empty = bool(pipeline.get("force_zeros_for_empty_prompt", True))
+        self.vae = checkpointed(frozen(load_network(AutoencoderKL, needs, "vae", self.dtype)), checkpoint_vae)
+        if vae is None and self.vae.config.force_upcast and self.dtype == torch.float16:
+            self.vae.float()  # it would overflow
+        self.zero_empty = bool(described.get("force_zeros_for_empty_prompt", True))
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
         pixels = side * 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.sizes = (pixels, pixels, 0, 0, pixels, pixels)  # original size, crop, target size
+
+    @staticmethod
+    def needs(model: str, vae: str | None, config: str | None, lora: Sequence[str], **_: Any) -> dict[str, Need]:
+        other = {} if vae is None else {"vae": layouts.diffusers_weights(vae, "")}
+        return model_needs(folder_needs, model, config, (XL,), "SDXL") | other | lora_needs(lora)
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         sizes = torch.tensor(self.sizes, dtype=x.dtype, device=x.device).expand(len(x), -1)
@@ -85,7 +95,7 @@ class SDXL(LatentDiffusion):
         """The last layer but one of both encoders side by side, and the second's pooled embedding."""
         hidden, pooled = [], None
         for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
-            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length).input_ids.to(encoder.device)
+            ids = tokenize(tokenizer, prompts, tokenizer.model_max_length, "SDXL").input_ids.to(encoder.device)
             output = encoder(ids, output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled = output[0]  # of the encoder with a projection, which comes last
@@ -96,10 +106,15 @@ class SDXL(LatentDiffusion):
         return empty.map(torch.zeros_like) if self.zero_empty else empty
 
 
-def load_vae(source: Folder | SingleFile, vae: str | None, dtype: torch.dtype) -> Any:
-    """The frozen VAE of the model, or the other one (a VAE's own folder or repository)."""
-    if vae is not None:
-        return frozen(Folder(vae).network(AutoencoderKL, None, dtype))
-    own = frozen(source.network(AutoencoderKL, "vae", dtype))
-    overflows = own.config.force_upcast and dtype == torch.float16
-    return own.float() if overflows else own
+def folder_needs(model: str) -> dict[str, Need]:
+    """Of a folder or repository in diffusers layout."""
+    tokenizers = {name: layouts.tokenizer(model, name, "vocab.json") for name in ("tokenizer", "tokenizer_2")}
+    encoders = {name: layouts.transformers_weights(model, name) for name in ("text_encoder", "text_encoder_2")}
+    return {
+        "pipeline": layouts.pipeline(model, "StableDiffusionXLPipeline"),
+        "scheduler": layouts.scheduler(model),
+        **tokenizers,
+        **encoders,
+        "unet": layouts.diffusers_weights(model, "unet"),
+        "vae": layouts.diffusers_weights(model, "vae"),
+    }

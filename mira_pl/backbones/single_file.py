@@ -1,7 +1,6 @@
 """A whole Stable Diffusion in one .safetensors file, in the layout that CompVis and Stability publish."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,13 @@ from diffusers.loaders.single_file_utils import (
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .loading import load_part
+from ..hub import Need, layouts, ready
+from ..hub.loading import broken, check_finite, load_part, load_weights
 
+CHECKPOINT = "checkpoint"
+"""What the needs of a backbone call its single file."""
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SD1, SD2, XL = "Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL"
 OFFICIAL = {
     SD1: "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -35,80 +39,76 @@ UNET, UNET_AVERAGE, VAE = "model.diffusion_model.", "model_ema.", "first_stage_m
 CONV_IN = f"{UNET}input_blocks.0.0.weight"
 
 
-@dataclass(frozen=True)
-class SingleFile:
-    """A checkpoint in the original layout.
+def model_needs(
+    folder: Callable[[str], dict[str, Need]], model: str, config: str | None, families: Sequence[str], backbone: str
+) -> dict[str, Need]:
+    """What a backbone loads, by part: of a single file, the file and all of `config` that is no weights.
 
-    Attributes:
-        path: of the .safetensors file.
-        family: a key of `TEXT`.
-        config: folder or hub id in diffusers layout, which gives everything but the weights.
+    Args:
+        folder: the needs of a folder or repository in diffusers layout, by its name.
+        model: such a name, a .safetensors file, or owner/repository/file.safetensors of the hub.
+        config: goes with a single file; None is the official repository of the file's family.
+        families: what the backbone can load from a single file.
+        backbone: its name, for errors.
+
+    Returns:
+        The file alone, where it is not here and `config` depends on what it holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is a pickle, or of another family.
     """
+    if model.endswith(PICKLES):
+        raise ValueError(f"{model} is a pickle, which could run code: give the .safetensors file of the same model")
+    if not model.endswith(".safetensors"):
+        if config is not None:
+            raise ValueError(f"config {config!r} goes with a single .safetensors file; model {model!r} has its own")
+        return folder(model)
+    checkpoint = layouts.checkpoint(model, "model.safetensors")
+    readable = [path for path in checkpoint.look().files.values() if not broken(path)]
+    possible = [_one_of(families, path, backbone) for path in readable] or families
+    if config is None and len(possible) > 1:
+        return {CHECKPOINT: checkpoint}
+    needs = folder(config or OFFICIAL[possible[0]])
+    reason = f"{model} has weights alone, the rest is that of `config`"
+    return {CHECKPOINT: checkpoint} | {name: need.without_weights(reason) for name, need in needs.items()}
 
-    path: Path
-    family: str
-    config: str
 
-    def part(self, kind: Any, name: str) -> Any:
-        """The part of class `kind` that diffusers calls `name` and that has no weights, from `config`."""
-        return self._from_config(kind.from_pretrained, name)
+def settled(needs: Callable[..., dict[str, Need]], *arguments: Any) -> dict[str, Need]:
+    """The needs of a backbone with these arguments, its single file read, which says what goes with it.
 
-    def network(self, kind: Any, name: str, dtype: torch.dtype) -> Any:
-        """The network of class `kind` that diffusers calls `name`, every weight of it from the file.
+    Raises:
+        OSError: the file is neither here nor can it be fetched.
+        ValueError: it is corrupt, or in another layout.
+    """
+    first = needs(*arguments)
+    if CHECKPOINT not in first:
+        return first
+    family_of(_path(first))
+    return needs(*arguments)
 
-        Raises:
-            FileNotFoundError: `config` lacks the network's configuration.
-            ValueError: the file lacks weights of the network so configured, or holds others.
-        """
-        part = self._untrained(kind, name)
-        try:
-            report = part.load_state_dict(self._weights(part, name), strict=False)
-        except (KeyError, RuntimeError) as error:
-            raise self._misfit(name, str(error).strip().split("\n")[-1].strip()) from error
-        strange = [key for key in report.unexpected_keys if not key.endswith("position_ids")]  # once saved, never read
-        for what, keys in (("lacks", report.missing_keys), ("also holds", strange)):
-            if keys:
-                raise self._misfit(name, f"it {what} {len(keys)} tensors, the first is {keys[0]!r}")
-        return nn.Module.to(part, dtype).eval()
 
-    def _untrained(self, kind: Any, name: str) -> Any:
-        ours = ModelMixin in kind.__mro__  # of diffusers; the text encoders are of transformers
-        settings = self._from_config(kind.load_config if ours else kind.config_class.from_pretrained, name)
-        return kind.from_config(settings) if ours else kind(settings)
+def load_network(kind: Any, needs: Mapping[str, Need], name: str, dtype: torch.dtype) -> Any:
+    """The network of class `kind` that diffusers calls `name`: from its folder, or every weight from the single file.
 
-    def _from_config(self, from_pretrained: Callable[..., Any], name: str) -> Any:
-        try:
-            return load_part(from_pretrained, self.config, name)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.path} has weights alone, the rest is that of `config`: {error}") from error
-
-    def _misfit(self, name: str, reason: str) -> ValueError:
-        return ValueError(f"{self.path} does not fit the {name} of {self.config!r}: {reason}; name another `config`")
-
-    def _weights(self, part: Any, name: str) -> dict[str, Tensor]:
-        """The network's tensors by the names of diffusers and transformers."""
-        if name == "unet":
-            found = self._read(UNET, UNET_AVERAGE)  # the average, where there is one, is what the hub has
-            converted = convert_ldm_unet_checkpoint(found, part.config, extract_ema=True)
-        elif name == "vae":
-            converted = convert_ldm_vae_checkpoint(self._read(VAE), part.config)
-        else:
-            converted = self._text_weights(part, TEXT[self.family][name])
-        return {key: value for key, value in converted.items() if value is not None}
-
-    def _text_weights(self, part: Any, prefix: str) -> dict[str, Tensor]:
-        found = self._read(prefix)
-        if prefix.endswith(OPEN_CLIP):
-            named = convert_open_clip_checkpoint(part, found, prefix)
-        else:
-            named = convert_ldm_clip_checkpoint(found)
-        if any(key.startswith("text_model.") for key in part.state_dict()):
-            return named
-        return {key.removeprefix("text_model."): value for key, value in named.items()}  # CLIPTextModel since 5.6
-
-    def _read(self, *prefixes: str) -> dict[str, Tensor]:
-        with safe_open(self.path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118
+    Raises:
+        OSError: the files are neither here nor can they be fetched.
+        ValueError: they cannot be read, lack weights of the network or hold others, or weights are no numbers.
+    """
+    if needs[name].has_weights:
+        return load_weights(kind, needs[name], dtype)
+    part, path = _untrained(kind, needs[name]), _path(needs)
+    try:
+        report = part.load_state_dict(_weights(part, name, path), strict=False)
+    except (KeyError, RuntimeError) as error:
+        raise _misfit(path, name, needs, str(error).strip().split("\n")[-1].strip()) from error
+    strange = [key for key in report.unexpected_keys if not key.endswith("position_ids")]  # once saved, never read
+    for what, keys in (("lacks", report.missing_keys), ("also holds", strange)):
+        if keys:
+            raise _misfit(path, name, needs, f"it {what} {len(keys)} tensors, the first is {keys[0]!r}")
+    part = nn.Module.to(part, dtype).eval()
+    check_finite(part, needs[CHECKPOINT].look())
+    return part
 
 
 def family_of(path: Path) -> str:
@@ -130,3 +130,53 @@ def family_of(path: Path) -> str:
         f"{path} is no whole Stable Diffusion in the original layout: it lacks {CONV_IN!r} or a text encoder, "
         f"and begins with {keys[:1]}; give a whole checkpoint, or a folder in diffusers layout"
     )
+
+
+def _one_of(families: Sequence[str], path: Path, backbone: str) -> str:
+    family = family_of(path)
+    if family not in families:
+        raise ValueError(f"{path} holds {family}, but {backbone} loads {' and '.join(families)}")
+    return family
+
+
+def _path(needs: Mapping[str, Need]) -> Path:
+    (path,) = ready(needs[CHECKPOINT]).files.values()
+    return path
+
+
+def _untrained(kind: Any, need: Need) -> Any:
+    ours = ModelMixin in kind.__mro__  # of diffusers; the text encoders are of transformers
+    settings = load_part(kind.load_config if ours else kind.config_class.from_pretrained, need)
+    return kind.from_config(settings) if ours else kind(settings)
+
+
+def _misfit(path: Path, name: str, needs: Mapping[str, Need], reason: str) -> ValueError:
+    return ValueError(f"{path} does not fit the {name} of {needs[name].source!r}: {reason}; name another `config`")
+
+
+def _weights(part: Any, name: str, path: Path) -> dict[str, Tensor]:
+    """The network's tensors by the names of diffusers and transformers."""
+    if name == "unet":
+        found = _read(path, UNET, UNET_AVERAGE)  # the average, where there is one, is what the hub has
+        converted = convert_ldm_unet_checkpoint(found, part.config, extract_ema=True)
+    elif name == "vae":
+        converted = convert_ldm_vae_checkpoint(_read(path, VAE), part.config)
+    else:
+        converted = _text_weights(part, path, TEXT[family_of(path)][name])
+    return {key: value for key, value in converted.items() if value is not None}
+
+
+def _text_weights(part: Any, path: Path, prefix: str) -> dict[str, Tensor]:
+    found = _read(path, prefix)
+    if prefix.endswith(OPEN_CLIP):
+        named = convert_open_clip_checkpoint(part, found, prefix)
+    else:
+        named = convert_ldm_clip_checkpoint(found)
+    if any(key.startswith("text_model.") for key in part.state_dict()):
+        return named
+    return {key.removeprefix("text_model."): value for key, value in named.items()}  # CLIPTextModel since 5.6
+
+
+def _read(path: Path, *prefixes: str) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefixes)}  # noqa: SIM118

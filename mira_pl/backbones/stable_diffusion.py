@@ -1,21 +1,23 @@
 """Stable Diffusion 1.x and 2.x, and the embedded emoji world, which is of the same classes."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import load_part
 from ..schedules import LastSigma, Sampler, make_schedule
+from ..text import tokenize
 from ..types import Latents
 from .attention import Attention, quarter, reading, sides
 from .base import Condition, Text
-from .latent import READINGS, DTypeName, LatentDiffusion, checkpointed, frozen, tokenize
-from .lora import fuse_loras
-from .single_file import SD1, SD2
-from .source import find_source
+from .latent import READINGS, DTypeName, LatentDiffusion, checkpointed, frozen
+from .lora import fuse_loras, lora_needs
+from .single_file import SD1, SD2, load_network, model_needs, settled
 
 
 class StableDiffusion(LatentDiffusion):
@@ -34,7 +36,7 @@ class StableDiffusion(LatentDiffusion):
         sampler: see `mira_pl.schedules.make_schedule`.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
             is stable-diffusion-v1-5/stable-diffusion-v1-5, or stabilityai/stable-diffusion-2-1.
-        lora: files, folders or hub ids of LoRAs, added to the weights; see `fuse_loras`.
+        lora: files, folders or hub ids of LoRAs, added to the weights; see `lora_needs`.
         lora_scale: of all of them, or of each.
         checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.
     """
@@ -55,18 +57,23 @@ class StableDiffusion(LatentDiffusion):
         lora_scale: float | Sequence[float] = 1.0,
         checkpoint_vae: bool = True,
     ) -> None:
-        source = find_source(model, config, (SD1, SD2), "StableDiffusion")
-        scheduler = source.part(DDIMScheduler, "scheduler")
+        needs = settled(self.needs, model, config, lora)
+        ready(needs["pipeline"])
+        scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
-        self.tokenizer = source.part(CLIPTokenizer, "tokenizer")
-        self.text = frozen(source.network(CLIPTextModel, "text_encoder", self.dtype))
-        self.denoiser = frozen(source.network(UNet2DConditionModel, "unet", self.dtype))
+        self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
+        self.text = frozen(load_network(CLIPTextModel, needs, "text_encoder", self.dtype))
+        self.denoiser = frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype))
         fuse_loras(lora, lora_scale, {"unet": self.denoiser, "text_encoder": self.text})
-        self.vae = checkpointed(frozen(source.network(AutoencoderKL, "vae", self.dtype)), checkpoint_vae)
+        self.vae = checkpointed(frozen(load_network(AutoencoderKL, needs, "vae", self.dtype)), checkpoint_vae)
         self.encoders = (self.text,)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
+
+    @staticmethod
+    def needs(model: str, config: str | None, lora: Sequence[str], **_: Any) -> dict[str, Need]:
+        return model_needs(folder_needs, model, config, (SD1, SD2), "StableDiffusion") | lora_needs(lora)
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(x, timestep, text.tokens).sample
@@ -91,5 +98,18 @@ class StableDiffusion(LatentDiffusion):
         return [start + len(wanted) - 1 for start in starts if ids[start : start + len(wanted)] == wanted]
 
     def embed(self, prompts: Sequence[str]) -> Text:
-        tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length)
+        tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length, "StableDiffusion")
         return Text(self.text(tokens.input_ids.to(self.text.device)).last_hidden_state)
+
+
+def folder_needs(model: str) -> dict[str, Need]:
+    """Of a folder or repository in diffusers layout, or of the packaged model."""
+    model = layouts.source_of(model, "emoji")
+    return {
+        "pipeline": layouts.pipeline(model, "StableDiffusionPipeline", "LatentConsistencyModelPipeline"),
+        "scheduler": layouts.scheduler(model),
+        "tokenizer": layouts.tokenizer(model, "tokenizer", "vocab.json"),
+        "text_encoder": layouts.transformers_weights(model, "text_encoder"),
+        "unet": layouts.diffusers_weights(model, "unet"),
+        "vae": layouts.diffusers_weights(model, "vae"),
+    }

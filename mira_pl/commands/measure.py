@@ -13,6 +13,7 @@ from rich.table import Table
 from ..backbones import StableDiffusion
 from ..experiments.hacking import Labelled, at_equal_reward, collect, curves, detection, figure, outcome_table
 from ..experiments.quality import contact_sheet, distance_to_renders, measure
+from ..experiments.strips import strips
 from ..judges.truth import TruthJudge
 from ..runs import RunFolder, write_atomic
 
@@ -45,9 +46,11 @@ def hacking(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"
     )
+    parser.add_argument("--keys", nargs="+", help="jobs whose filmstrips are shown; default: the first 3")
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
     options = parser.parse_args(list(argv))
-    table = collect([_labelled(text) for text in options.runs], TruthJudge())
+    runs = [_labelled(text) for text in options.runs]
+    table = collect(runs, TruthJudge())
     results = {
         "outcome": outcome_table(table),
         "equal_reward": at_equal_reward(table, options.share),
@@ -56,9 +59,11 @@ def hacking(argv: Sequence[str]) -> None:
     }
     for name, result in results.items():
         write_atomic(options.out / f"{name}.csv", result.to_csv(index=False).encode())
-    buffer = io.BytesIO()
-    figure(results["curves"]).savefig(buffer, format="png", dpi=120)
-    write_atomic(options.out / "figure.png", buffer.getvalue())
+    films = strips(runs, options.keys or list(table["key"].unique()[:3]))
+    for name, picture in {"figure": figure(results["curves"]), "strips": films}.items():
+        buffer = io.BytesIO()
+        picture.savefig(buffer, format="png", dpi=120)
+        write_atomic(options.out / f"{name}.png", buffer.getvalue())
     _print("last frame, mean (95 % interval over prompts)", results["outcome"])
     _print(f"faithful at {options.share:.0%} of the gain of the first run", results["equal_reward"])
     _print("hacked or faithful: AUROC", results["detection"])

@@ -79,7 +79,7 @@ def outcome_table(frames_of_runs: Any) -> pd.DataFrame:
         last = part[part["iteration"] == part["iteration"].max()]
         first = part[part["iteration"] == 0]
         row: dict[str, object] = {"method": method, "jobs": len(last), "reward at start": first["reward"].mean()}
-        for column in ("reward", "drift", "score_difference", "clip", "animal", "colour"):
+        for column in ("reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"):
             values = last[column].to_numpy()
             row[column] = bootstrap(_mean_of(values), last["prompt"].tolist()) if not np.isnan(values).all() else None
         rows.append(row)

@@ -16,8 +16,11 @@ import diffusers
 import lightning as L
 import transformers
 import yaml
+from huggingface_hub import constants
+from huggingface_hub.utils import enable_progress_bars
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import mira_pl.backbones
 import mira_pl.objectives
@@ -28,12 +31,22 @@ from ..runs import RunFolder, config_hash
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
+from .needs import ensure
 from .search import NoiseSearch
 from .solver import Solver
 from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
 PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
+TRAINER_DEFAULTS = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
+}
 DEFAULT_MODEL = "mira_pl.fit.NoiseAlignment"
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards, mira_pl.searches)
 MODELS = (NoiseAlignment, NoiseSearch)
@@ -80,7 +93,18 @@ def fail(message: str) -> NoReturn:
 
 
 class FitCLI(LightningCLI):
-    """LightningCLI with the run folder and W&B beside model, data and trainer."""
+    """LightningCLI with the run folder and W&B beside model, data and trainer; weights are fetched before it builds."""
+
+    def __init__(self, arguments: Sequence[str], **options: Any) -> None:
+        self.arguments = arguments
+        super().__init__(Solver, PromptData, subclass_mode_model=True, **options)
+
+    def before_instantiate_classes(self) -> None:
+        check_trainer(plain(self)["trainer"])
+
+    def instantiate_classes(self) -> None:
+        ensure(plain(self), self.arguments)
+        super().instantiate_classes()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="the run folder")
@@ -88,34 +112,36 @@ class FitCLI(LightningCLI):
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
 
 
-def build(argv: Sequence[str]) -> FitCLI:
-    """Parse and construct everything; nothing is written yet."""
-    argv = list(argv)
-    if not any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv):
-        argv = ["--config", DEFAULT_CONFIG, *argv]
+class ParsedCLI(FitCLI):
+    """The configuration alone: nothing is fetched, nothing is built."""
+
+    def instantiate_classes(self) -> None:
+        pass
+
+
+def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
+    """Parse and construct everything; nothing is written yet.
+
+    Raises:
+        ValueError: a setting cannot be, or the machine has not what the Trainer is to run on.
+    """
+    named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
     if "independent_ddp" not in StrategyRegistry.available_strategies():
         StrategyRegistry.register("independent_ddp", IndependentDDP, description=IndependentDDP.__doc__ or "")
-    return FitCLI(
-        Solver,
-        PromptData,
-        subclass_mode_model=True,
-        run=False,
-        args=[*from_environment(), *argv],
-        parser_class=OneLineParser,
-        parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        trainer_defaults={
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "use_distributed_sampler": False,
-            "log_every_n_steps": 1,
-            "num_sanity_val_steps": 0,
-            "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
-        },
-    )
+    try:
+        return cli(
+            argv,
+            run=False,
+            args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
+            parser_class=OneLineParser,
+            parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"the trainer cannot run so: {error}") from error
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -123,7 +149,6 @@ def fit(argv: Sequence[str]) -> None:
     hush()
     cli = build(argv)
     config = plain(cli)
-    check_trainer(config["trainer"])
     run, module = RunFolder(Path(cli.config["out"])), cli.model
     if cli.trainer.is_global_zero:
         run.prepare(config, cli.config["overwrite"])
@@ -152,8 +177,11 @@ def hush() -> None:
     """No advertisements, no bars for loading weights: what is printed is progress and the result."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    for library in (transformers, diffusers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()  # what does not fit is reported by `mira_pl.hub`, in one line
+    if not constants.HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()  # of downloads, which transformers has just turned off too
     for text in (
         r".*LightningCLI.s args parameter.*",
         r".*LeafSpec.*deprecated.*",

@@ -22,7 +22,8 @@ class MIRA(Objective):
         drift: `energy` is the paper's surrogate S_0 - S; `score_difference` compares the predictions of both
             trajectories; `elbo` is the frozen model's own denoising loss of the image: its gradient is that of the
             rise since the start.
-        form: reading of the surrogate; `signed` is the letter of eq. 4. Used by `energy` alone.
+        form: reading of the surrogate, used by `energy` alone. `abs` held hacking down where that was measured
+            (docs/hacking.md); `signed` is the letter of eq. 4 and did not.
         score: score of the energy, see `drift.ScoreEnergy`.
         weights: weights sigma_t^2 of the energy, see `drift.ScoreEnergy`.
         elbo_pairs: (timestep, noise) pairs of `elbo`.
@@ -31,7 +32,7 @@ class MIRA(Objective):
 
     beta: float = 0.2
     drift: Literal["energy", "score_difference", "elbo"] = "energy"
-    form: Penalty = "signed"
+    form: Penalty = "abs"
     score: Literal["network", "transition"] = "network"
     weights: Literal["marginal", "ddim"] = "marginal"
     elbo_pairs: int = 8

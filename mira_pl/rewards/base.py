@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from typing_extensions import Self
 
+from ..hub import Need
 from ..types import Images, PerJob
 
 
@@ -16,6 +17,11 @@ class Reward(ABC):
 
     differentiable: ClassVar[bool]
     """Whether `score` carries gradients to the images; a black box ranks them only."""
+
+    @staticmethod
+    def needs(**init_args: Any) -> dict[str, Need]:
+        """What the class loads when it is built with these arguments, by part: nothing, unless it says so."""
+        return {}
 
     @property
     def name(self) -> str:

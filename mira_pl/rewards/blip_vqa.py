@@ -7,14 +7,15 @@ from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import BertTokenizer, BlipForQuestionAnswering
 from typing_extensions import Self
 
+from ..hub import Need, layouts
+from ..hub.loading import load_part, load_weights
+from ..text import warn_of_cuts
 from ..types import Images, PerJob
 from .base import Reward
-from .files import first_line
 from .preprocess import OPENAI_MEAN, OPENAI_STD
 
 REPOSITORY = "Salesforce/blip-vqa-base"
@@ -37,8 +38,19 @@ class BLIPVQA(Reward):
     differentiable: ClassVar[bool] = True
 
     def __init__(self, model: str = REPOSITORY) -> None:
-        self.blip, self.tokenizer = load_blip(model)
+        needs = self.needs(model)
+        loaded = load_weights(BlipForQuestionAnswering, needs["blip"], torch.float32)
+        self.blip: BlipForQuestionAnswering = loaded.eval().requires_grad_(False)
+        self.tokenizer: BertTokenizer = load_part(BertTokenizer.from_pretrained, needs["tokenizer"])
         self.side = cast(Any, self.blip.config).vision_config.image_size
+
+    @staticmethod
+    def needs(model: str, **_: Any) -> dict[str, Need]:
+        optional = ("generation_config.json",)
+        return {
+            "blip": layouts.transformers_weights(model, "", "BlipForQuestionAnswering", optional=optional),
+            "tokenizer": layouts.tokenizer(model, "", "vocab.txt"),
+        }
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """A prompt without a phrase scores 1, as in the original."""
@@ -62,6 +74,7 @@ class BLIPVQA(Reward):
         Questions of one length at a time, without padding: the decoder of transformers 5 drops the mask of what it
         attends to in the encoder.
         """
+        warn_of_cuts(self.tokenizer, questions, LONGEST, self.name)
         tokens = self.tokenizer(questions, truncation=True, max_length=LONGEST).input_ids
         lengths = [len(ids) for ids in tokens]
         order = sorted(range(len(tokens)), key=lengths.__getitem__)
@@ -92,26 +105,3 @@ def squashed(images: Images, side: int) -> Tensor:
         pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
     mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
     return (pixels - mean) / std
-
-
-def load_blip(model: str) -> tuple[BlipForQuestionAnswering, BertTokenizer]:
-    """The frozen fp32 model and its tokenizer.
-
-    Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: the files cannot be read as one.
-    """
-    advice = "give a hub id or a folder with a BlipForQuestionAnswering and its tokenizer."
-    try:
-        loaded = BlipForQuestionAnswering.from_pretrained(
-            model, dtype=torch.float32, output_loading_info=True, use_safetensors=True
-        )
-        blip, report = cast(tuple[BlipForQuestionAnswering, dict[str, set[str]]], loaded)
-        tokenizer = BertTokenizer.from_pretrained(model)
-    except OSError as error:
-        raise FileNotFoundError(f"No BLIP was found at {model!r} ({first_line(error)}): {advice}") from error
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The BLIP at {model!r} cannot be read ({first_line(error)}): {advice}") from error
-    if report["missing_keys"]:
-        raise ValueError(f"The BLIP at {model!r} lacks {len(report['missing_keys'])} weights: {advice}")
-    return blip.eval().requires_grad_(False), tokenizer

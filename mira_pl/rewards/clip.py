@@ -4,17 +4,18 @@ Every model has the layout of its class in transformers, so that the emoji world
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from typing_extensions import Self
 
-from ..assets import packaged
+from ..hub import Need, layouts, ready
+from ..hub.layouts import EMOJI
+from ..hub.loading import layout_of, load_state_dict
 from ..types import Images, PerJob
 from .base import Reward
-from .files import find, first_line, load_state_dict
-from .towers import EMOJI, ClipTowers, Embedding
+from .towers import ClipTowers, Embedding, clip_needs
 
 HEAD_FILE = "aesthetic-model.pth"  # of trl-lib/ddpo-aesthetic-predictor, LAION's weights
 
@@ -30,6 +31,10 @@ class CLIPScore(Reward):
 
     def __init__(self, model: str = EMOJI) -> None:
         self.clip = ClipTowers.load(model)
+
+    @staticmethod
+    def needs(model: str, **_: Any) -> dict[str, Need]:
+        return clip_needs(model, model)
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """In [-100, 100]; prompts longer than the text tower are truncated."""
@@ -80,6 +85,10 @@ class Aesthetic(Reward):
         self.clip = ClipTowers.load(model)
         self.head = load_head(head, self.clip.width)
 
+    @staticmethod
+    def needs(model: str, head: str, **_: Any) -> dict[str, Need]:
+        return clip_needs(model, model) | {"head": head_need(head)}
+
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """The head on the embedding of length 1."""
         return self.head(self.clip.embed_images(images))
@@ -91,16 +100,21 @@ class Aesthetic(Reward):
         return self
 
 
+def head_need(head: str) -> Need:
+    """The file of the aesthetic head; see `Aesthetic` for names."""
+    return layouts.checkpoint(layouts.source_of(head, "aesthetic"), HEAD_FILE)
+
+
 def load_head(head: str, width: int) -> AestheticHead:
-    """The frozen aesthetic head in file `head`, for embeddings of `width`; see `Aesthetic` for names."""
-    file = packaged("aesthetic/model.safetensors") if head == EMOJI else find(head, HEAD_FILE)
-    if not file.is_file():
-        raise FileNotFoundError(f"The aesthetic head {file} is missing: reinstall mira_pl.")
+    """The frozen aesthetic head in file `head`, for embeddings of `width`."""
+    (file,) = ready(head_need(head)).files.values()
     module = AestheticHead(width)
     weights = load_state_dict(file)
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        advice = f"it must be LAION's five linear layers for embeddings of width {width}, the CLIP's projection."
-        raise ValueError(f"The aesthetic head {file} cannot be read ({first_line(error)}): {advice}") from error
+    wanted = {name: value.shape for name, value in module.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} != wanted:
+        raise ValueError(
+            f"{file} holds {layout_of(weights)}, not LAION's five linear layers for embeddings of width {width}, "
+            "the CLIP's projection: take the head of this CLIP"
+        )
+    module.load_state_dict(weights)
     return module.eval().requires_grad_(False)

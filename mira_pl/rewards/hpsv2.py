@@ -1,6 +1,5 @@
 """HPSv2: a CLIP ViT-H/14 tuned on people's choices, distributed in open_clip's layout (Wu et al. 2023)."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,15 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 from typing_extensions import Self
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import first_line, layout_of, load_state_dict
+from ..hub.need import read_json
 from ..types import Images, PerJob
 from .base import Reward
-from .files import find, first_line, load_state_dict
-from .towers import ClipTowers, load_tokenizer
+from .towers import ClipTowers, load_tokenizer, tokenizer_need
 
 REPOSITORY = "xswu/HPSv2"
+DESCRIPTION = "open_clip_config.json"
 FILES = {"2.0": "HPS_v2_compressed.pt", "2.1": "HPS_v2.1_compressed.pt"}
 TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
@@ -68,9 +70,18 @@ class HPSv2(Reward):
     def __init__(
         self, model: str = REPOSITORY, version: Literal["2.0", "2.1"] = "2.0", tokenizer: str = TOKENIZER
     ) -> None:
-        file = find(model, FILES[version])
-        clip = load_open_clip(file, architecture_beside(file))
-        self.clip = ClipTowers(clip, load_tokenizer(tokenizer, clip), square="pad")
+        needs = self.needs(model, version, tokenizer)
+        files = {path.name: path for path in ready(needs["checkpoint"]).files.values()}
+        (file,) = (path for name, path in files.items() if name != DESCRIPTION)
+        clip = load_open_clip(file, read_json(files[DESCRIPTION])["model_cfg"] if DESCRIPTION in files else VIT_H_14)
+        self.clip = ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip), square="pad")
+
+    @staticmethod
+    def needs(model: str, version: str, tokenizer: str, **_: Any) -> dict[str, Need]:
+        return {
+            "checkpoint": layouts.checkpoint(model, FILES[version], optional=(DESCRIPTION,)),
+            "tokenizer": tokenizer_need(tokenizer),
+        }
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """In [-1, 1]; prompts longer than the text tower are truncated."""
@@ -80,12 +91,6 @@ class HPSv2(Reward):
         """Moves the CLIP in place."""
         self.clip.to(device)
         return self
-
-
-def architecture_beside(file: Path) -> dict[str, Any]:
-    """open_clip's `model_cfg` next to a checkpoint, or ViT-H-14."""
-    described = file.parent / "open_clip_config.json"
-    return json.loads(described.read_text())["model_cfg"] if described.is_file() else VIT_H_14
 
 
 def clip_config(architecture: Mapping[str, Any]) -> CLIPConfig:
@@ -122,13 +127,15 @@ def load_open_clip(file: Path, architecture: Mapping[str, Any]) -> CLIPModel:
     Raises:
         ValueError: the file cannot be read, or holds another architecture.
     """
-    weights = load_state_dict(file)
+    weights = load_state_dict(file, unused="attn_mask")  # a buffer of older checkpoints
     with torch.device("meta"):
         clip = CLIPModel(clip_config(architecture))
     try:
         clip.load_state_dict(from_open_clip(weights), assign=True)
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{file} is no open_clip checkpoint of this architecture: {first_line(error)}") from error
+        raise ValueError(
+            f"{file} holds {layout_of(weights)}, not an open_clip checkpoint of this architecture: {first_line(error)}"
+        ) from error
     _make_positions(clip)
     return clip.float().eval().requires_grad_(False)
 
@@ -137,8 +144,6 @@ def from_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names and shapes of transformers' CLIPModel for a state dict in open_clip's layout."""
     mapped: dict[str, Tensor] = {}
     for key, value in weights.items():
-        if key.endswith("attn_mask"):  # a buffer of older checkpoints
-            continue
         if key in WHOLE:
             transposed = key in ("text_projection", "visual.proj")
             mapped[WHOLE[key]] = value.T.contiguous() if transposed else value

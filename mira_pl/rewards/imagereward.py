@@ -4,17 +4,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 from typing_extensions import Self
 
+from ..hub import Need, layouts, ready
+from ..hub.loading import first_line, layout_of, load_part, load_state_dict
+from ..text import tokenize
 from ..types import Images, PerJob
 from .base import Reward
 from .clip import AestheticHead
-from .files import find, first_line, load_state_dict
 from .preprocess import clip_pixels
 
 REPOSITORY = "THUDM/ImageReward"
@@ -75,15 +77,22 @@ class ImageReward(Reward):
     differentiable: ClassVar[bool] = True
 
     def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
-        self.scorer = load_scorer(find(model, FILE))
-        self.tokenizer = BertTokenizer.from_pretrained(tokenizer)
+        needs = self.needs(model, tokenizer)
+        (file,) = ready(needs["checkpoint"]).files.values()
+        self.scorer = load_scorer(file)
+        self.tokenizer = load_part(BertTokenizer.from_pretrained, needs["tokenizer"])
         self.side = cast(int, self.scorer.vision.config.image_size)
+
+    @staticmethod
+    def needs(model: str, tokenizer: str, **_: Any) -> dict[str, Need]:
+        return {
+            "checkpoint": layouts.checkpoint(model, FILE),
+            "tokenizer": layouts.tokenizer(tokenizer, "", "vocab.txt"),
+        }
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Prompts are cut after 35 tokens, as in the original."""
-        encoded = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=LONGEST, return_tensors="pt"
-        )
+        encoded = tokenize(self.tokenizer, prompts, LONGEST, self.name)
         tokens, mask = (encoded[name].to(images.device) for name in ("input_ids", "attention_mask"))
         return self.scorer(clip_pixels(images, self.side), tokens, mask)
 
@@ -104,7 +113,7 @@ def load_scorer(file: Path) -> Scorer:
         scorer = Scorer(vision_config(weights), text_config(weights))
         scorer.load_state_dict(from_original(weights))
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{file} is no ImageReward checkpoint: {first_line(error)}") from error
+        raise ValueError(f"{file} holds {layout_of(weights)}, not an ImageReward: {first_line(error)}") from error
     return scorer.eval().requires_grad_(False)
 
 

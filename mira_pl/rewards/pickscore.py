@@ -1,14 +1,15 @@
 """PickScore: a CLIP ViT-H/14 tuned on the choices of Pick-a-Pic's users (Kirstain et al. 2023)."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from typing_extensions import Self
 
+from ..hub import Need
 from ..types import Images, PerJob
 from .base import Reward
-from .towers import ClipTowers
+from .towers import ClipTowers, clip_needs
 
 REPOSITORY = "yuvalkirstain/PickScore_v1"
 TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -26,6 +27,10 @@ class PickScore(Reward):
 
     def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
         self.clip = ClipTowers.load(model, tokenizer)
+
+    @staticmethod
+    def needs(model: str, tokenizer: str, **_: Any) -> dict[str, Need]:
+        return clip_needs(model, tokenizer)
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Unbounded in the scale; prompts longer than the text tower are truncated."""

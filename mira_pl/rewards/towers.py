@@ -2,23 +2,20 @@
 
 import weakref
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from typing_extensions import Self
 
-from ..assets import packaged
+from ..hub import Need, layouts
+from ..hub.loading import load_part, load_weights
+from ..text import tokenize
 from ..types import Images
-from .files import first_line
 from .preprocess import clip_pixels
-
-EMOJI = "emoji"
-"""Names the packaged weights of the emoji world, where a hub id or a local path may stand."""
 
 MOST_CACHED = 64  # prompt batches whose text embeddings are kept
 
@@ -50,13 +47,15 @@ class ClipTowers:
             tokenizer: hub id or local folder of the CLIPTokenizer; None is `model`.
 
         Raises:
-            FileNotFoundError: there is no such model.
-            ValueError: the files cannot be read as a CLIP.
+            OSError: the files are neither there nor can they be fetched.
+            ValueError: they cannot be read as a CLIP.
         """
         towers = IN_USE.get((model, tokenizer))
         if towers is None:
-            clip = load_clip(model)
-            towers = ClipTowers(clip, load_tokenizer(tokenizer or model, clip))
+            needs = clip_needs(model, tokenizer or model)
+            loaded = load_weights(CLIPModel, needs["clip"], torch.float32)
+            clip: CLIPModel = loaded.eval().requires_grad_(False)
+            towers = ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip))
             IN_USE[model, tokenizer] = towers
         return towers
 
@@ -85,9 +84,7 @@ class ClipTowers:
     def _embed_texts(self, prompts: tuple[str, ...]) -> Embedding:
         positions = self.model.text_model.embeddings.position_embedding.num_embeddings
         longest = min(self.tokenizer.model_max_length, positions)
-        tokens = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
-        ).input_ids.to(self.model.device)
+        tokens = tokenize(self.tokenizer, prompts, longest, "the CLIP of a reward").input_ids.to(self.model.device)
         with torch.autocast(tokens.device.type, enabled=False):
             features = pooled(self.model.get_text_features(input_ids=tokens))
         return nn.functional.normalize(features, dim=-1)
@@ -101,42 +98,24 @@ def pooled(output: object) -> Tensor:
 
 
 IN_USE: weakref.WeakValueDictionary[tuple[str, str | None], ClipTowers] = weakref.WeakValueDictionary()
-ADVICE = "give a hub id or a folder with a CLIPModel (config.json, model.safetensors) and its tokenizer."
 
 
-def load_clip(model: str) -> CLIPModel:
-    """The frozen fp32 CLIP named `model`; see `ClipTowers.load` for names and errors."""
-    source = place_of(model)
-    try:
-        loaded = CLIPModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True, use_safetensors=True)
-        clip, report = cast(tuple[CLIPModel, dict[str, set[str]]], loaded)
-    except OSError as error:
-        raise FileNotFoundError(f"No CLIP was found at {source!r} ({first_line(error)}): {ADVICE}") from error
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The CLIP at {source!r} cannot be read ({first_line(error)}): {ADVICE}") from error
-    if report["missing_keys"]:
-        raise ValueError(f"The CLIP at {source!r} lacks {len(report['missing_keys'])} weights: {ADVICE}")
-    return clip.eval().requires_grad_(False)
+def clip_needs(model: str, tokenizer: str) -> dict[str, Need]:
+    """The files of a CLIPModel and its tokenizer, each "emoji", a hub id or a local folder."""
+    clip = layouts.transformers_weights(layouts.source_of(model, "clip"), "", "CLIPModel")
+    return {"clip": clip, "tokenizer": tokenizer_need(tokenizer)}
 
 
-def load_tokenizer(name: str, clip: CLIPModel) -> CLIPTokenizer:
-    """The tokenizer called `name`, which must have the words of `clip`."""
-    source = place_of(name)
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(f"No tokenizer was found at {source!r} ({first_line(error)}): {ADVICE}") from error
+def tokenizer_need(name: str) -> Need:
+    """The files of a CLIPTokenizer."""
+    return layouts.tokenizer(layouts.source_of(name, "clip"), "", "vocab.json")
+
+
+def load_tokenizer(need: Need, clip: CLIPModel) -> CLIPTokenizer:
+    """The tokenizer, which must have the words of `clip`."""
+    tokenizer: Any = load_part(CLIPTokenizer.from_pretrained, need)
     vocabulary = clip.text_model.embeddings.token_embedding.num_embeddings
-    if len(tokenizer) != vocabulary:  # where there is none, transformers makes an empty tokenizer
-        words = f"{len(tokenizer)} words for {vocabulary} of the text tower"
-        raise ValueError(f"The tokenizer at {source!r} is missing or not this CLIP's ({words}): {ADVICE}")
+    if len(tokenizer) != vocabulary:
+        words = f"it has {len(tokenizer)} words, the text tower {vocabulary}"
+        raise ValueError(f"the tokenizer of {need.source} is not this CLIP's ({words}): name the CLIP's own")
     return tokenizer
-
-
-def place_of(model: str) -> str:
-    """The folder of the packaged CLIP, or the name itself."""
-    if model != EMOJI:
-        return model
-    if not (packaged("clip") / "config.json").is_file():
-        raise FileNotFoundError(f"The packaged CLIP {packaged('clip')} is missing: reinstall mira_pl.")
-    return str(packaged("clip"))

@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from ..rewards.preprocess import OPENAI_MEAN, OPENAI_STD
+from .names import COLOURS
 from .render import Renderer
 from .scenes import TEMPLATE, generator, sample_scenes
 from .tokens import MAX_TOKENS, build_tokenizer
@@ -61,8 +62,9 @@ class CLIPTraining(WorldTraining):
     """Symmetric cross-entropy over the batch, equal captions excluded from the negatives.
 
     Args:
-        palette: colours a batch shares. With all eleven, colour alone tells most pictures apart and the animals
-            of one colour are hardly learned.
+        palette: colours a batch shares. With all eleven, colour alone tells most pictures apart and only half of the
+            animals of one colour are learned; with two from the first step on, fewer still.
+        start: folder of the CLIP to go on from, with its vocabulary; None starts from random weights.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class CLIPTraining(WorldTraining):
         lr: float = 1e-3,
         seed: int = 2,
         save_every: int = 500,
-        palette: int = 2,
+        palette: int = len(COLOURS),
+        start: Path | None = None,
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
         self.palette = palette
-        self.clip = build_clip().train()
-        self.tokenizer = build_tokenizer()
+        self.clip = build_clip() if start is None else CLIPModel.from_pretrained(start, dtype=torch.float32)
+        self.clip.train()
+        self.tokenizer = build_tokenizer() if start is None else CLIPTokenizer.from_pretrained(start)
         self.render = Renderer()
 
     def learned(self) -> nn.Module:

@@ -12,7 +12,7 @@ from live_memory import LiveMemory
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 
-from mira_pl.backbones import SDXL, PixArt, StableDiffusion
+from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
 from mira_pl.backbones.latent import FUSED, LatentDiffusion, checkpointed, frozen, fused_attention
 from mira_pl.diffusion import from_noise, transition
 from mira_pl.drift import ScoreEnergy
@@ -26,11 +26,15 @@ from mira_pl.types import Job
 Make = Callable[..., LatentDiffusion]
 
 
+KINDS = {"sd": StableDiffusion, "sdxl": SDXL, "pixart": PixArt, "sd3": StableDiffusion3, "sana": Sana}
+KINDS |= {"schnell": partial(Flux, guidance=1.0, size=8)}
+every = pytest.mark.parametrize("make", [*KINDS], indirect=True)
+every_with_a_kl_vae = pytest.mark.parametrize("make", [name for name in KINDS if name != "sana"], indirect=True)
+
+
 @pytest.fixture(params=["sd", "sdxl", "pixart"])
-def make(request: pytest.FixtureRequest, tiny_sd: Path, tiny_sdxl: Path, tiny_pixart: Path) -> Make:
-    kinds = {"sd": (StableDiffusion, tiny_sd), "sdxl": (SDXL, tiny_sdxl), "pixart": (PixArt, tiny_pixart)}
-    kind, folder = kinds[request.param]
-    return partial(kind, str(folder), steps=3)
+def make(request: pytest.FixtureRequest) -> Make:
+    return partial(KINDS[request.param], str(request.getfixturevalue(f"tiny_{request.param}")), steps=3)
 
 
 def vae_of(dtype: torch.dtype = torch.float32, device: str = "cpu", **sizes: Any) -> Any:
@@ -66,6 +70,7 @@ def test_at_full_size_it_needs_about_half() -> None:
     assert 2.8 < plain / 2**30 < 3.1 and 1.4 < spared / 2**30 < 1.6
 
 
+@every_with_a_kl_vae
 def test_its_gradient_is_the_same_bit_for_bit(make: Make, jobs: list[Job]) -> None:
     gradients = []
     for wanted in (True, False):
@@ -79,6 +84,7 @@ def test_its_gradient_is_the_same_bit_for_bit(make: Make, jobs: list[Job]) -> No
     assert gradients[0][1].abs().amin() > 0
 
 
+@every_with_a_kl_vae
 def test_every_backbone_checkpoints_its_decoder_unless_told_not_to(make: Make) -> None:
     assert (
         make().vae.decoder.gradient_checkpointing and not make(checkpoint_vae=False).vae.decoder.gradient_checkpointing
@@ -99,6 +105,7 @@ class Visits(list):
         encoder.register_forward_pre_hook(lambda *_: self.append(("encode",)))
 
 
+@every
 def test_encoders_are_on_the_device_only_while_they_encode(make: Make) -> None:
     backbone, visits = make(), Visits()
     for encoder in backbone.encoders:

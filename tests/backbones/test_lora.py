@@ -232,7 +232,7 @@ def test_folders_and_the_hub(tiny_sd: Path, tmp_path: Path, monkeypatch: pytest.
     for name in (str(folder), "someone/lora", "someone/lora/other.safetensors"):
         found = StableDiffusion(str(tiny_sd), steps=2, lora=[name]).denoiser.state_dict()
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
-    assert "someone/nothing" in error_of(FileNotFoundError, tiny_sd, "someone/nothing/x.safetensors")
+    assert "someone/nothing is no folder here" in error_of(OSError, tiny_sd, "someone/nothing/x.safetensors")
 
 
 def error_of(kind: type[Exception], model: Path, *lora: object, **options: Any) -> str:
@@ -277,6 +277,7 @@ def test_files_that_are_none(tiny_sd: Path, tmp_path: Path) -> None:
     file.write_bytes(b"123")
     assert f"{file} cannot be read as a LoRA" in error_of(ValueError, tiny_sd, file)
     assert "there is no file" in error_of(FileNotFoundError, tiny_sd, tmp_path / "none.safetensors")
-    assert "lora_scale a number or one for each" in error_of(ValueError, tiny_sd, file, lora_scale=[1.0, 2.0])
+    message = error_of(ValueError, tiny_sd, file, lora_scale=[1.0, 2.0])
+    assert "lora_scale must be a number, or one for each of 1 LoRAs: got [1.0, 2.0]" in message
     with pytest.raises(ValueError, match="lora must be a list"):
         StableDiffusion(str(tiny_sd), steps=2, lora=str(file))

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDIMScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+from transformers import T5Tokenizer
 
 from mira_pl.backbones import PixArt
+from mira_pl.hub.loading import load_part
 from mira_pl.noise import draw
 from mira_pl.trajectory import sample
 from mira_pl.types import Job
@@ -71,3 +73,18 @@ def test_full_size_has_the_parameters_of_pixart() -> None:
 def test_a_timestep_beyond_training_is_refused(tiny_pixart: Path) -> None:
     with pytest.raises(ValueError, match=r"one_step_at must be in 0\.\.999, got 1000"):
         PixArt(str(tiny_pixart), one_step_at=1000)
+
+
+def test_the_vocabulary_comes_as_a_sentencepiece_file(tmp_path: Path) -> None:
+    """As it is published: without tokenizer.json."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "tokenizer").mkdir()
+    text = tmp_path / "text.txt"
+    text.write_text("a white cat and a red dog\nthe blue bird is on a tree\n" * 200)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "tokenizer" / "spiece"), vocab_size=20, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    tokenizer = load_part(T5Tokenizer.from_pretrained, PixArt.needs(str(tmp_path), None)["tokenizer"])
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer" / "spiece.model"))
+    assert tokenizer("a white dog").input_ids == [*theirs.encode("a white dog"), theirs.eos_id()]

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import original_layout
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -13,15 +14,14 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
 )
-from original_layout import compvis_unet, compvis_vae, hf_clip, open_clip
+from original_layout import compvis_unet, compvis_vae, open_clip, write
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import text_config
-from torch import Tensor
 from transformers import CLIPTextModel
 
 from mira_pl.__main__ import main
-from mira_pl.backbones import SDXL, PixArt, StableDiffusion
+from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
 from mira_pl.backbones.latent import LatentDiffusion
 
 PROMPTS = ["a cat", "a red dog"]
@@ -34,21 +34,10 @@ def without_weights(model: Path, folder: Path) -> Path:
     return folder
 
 
-def write(path: Path, tensors: dict[str, Tensor]) -> Path:
-    extra = {"betas": torch.ones(3), "model_ema.decay": torch.ones(())}  # a schedule and counters lie in every file
-    save_file({key: value.detach().clone().contiguous() for key, value in (tensors | extra).items()}, path)
-    return path
-
-
-def sd1_tensors(backbone: StableDiffusion) -> dict[str, Tensor]:
-    body = compvis_unet(backbone.denoiser) | compvis_vae(backbone.vae)
-    return body | hf_clip(backbone.text, "cond_stage_model")
-
-
 @pytest.fixture
 def sd1(tiny_sd: Path, tmp_path: Path) -> tuple[Path, Path]:
     """The single file and a folder without weights."""
-    tensors = sd1_tensors(StableDiffusion(str(tiny_sd), steps=2))
+    tensors = original_layout.sd1(StableDiffusion(str(tiny_sd), steps=2))
     return write(tmp_path / "v1-5.safetensors", tensors), without_weights(tiny_sd, tmp_path / "config")
 
 
@@ -66,10 +55,7 @@ def sd2_folder(tiny_sd: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def xl(tiny_sdxl: Path, tmp_path: Path) -> tuple[Path, Path]:
-    backbone = SDXL(str(tiny_sdxl), steps=2)
-    tensors = compvis_unet(backbone.denoiser) | compvis_vae(backbone.vae)
-    tensors |= hf_clip(backbone.encoders[0], "conditioner.embedders.0")
-    tensors |= open_clip(backbone.encoders[1], "conditioner.embedders.1")
+    tensors = original_layout.xl(SDXL(str(tiny_sdxl), steps=2))
     return write(tmp_path / "sdxl.safetensors", tensors), without_weights(tiny_sdxl, tmp_path / "xl_config")
 
 
@@ -149,9 +135,10 @@ def test_a_file_of_another_family_is_refused(sd1: tuple[Path, Path], xl: tuple[P
     assert "holds the refiner of SDXL" in error_of(SDXL, ValueError, str(write(tmp_path / "r.safetensors", refiner)))
 
 
-def test_pixart_has_no_single_file(sd1: tuple[Path, Path]) -> None:
-    message = error_of(PixArt, ValueError, str(sd1[0]))
-    assert "PixArt loads folders in diffusers layout and hub ids, not the single file" in message
+@pytest.mark.parametrize("backbone", [PixArt, StableDiffusion3, Flux, Sana])
+def test_a_backbone_without_single_files_says_so(sd1: tuple[Path, Path], backbone: Make) -> None:
+    message = error_of(backbone, FileNotFoundError, str(sd1[0]))
+    assert f"{sd1[0]} is one file: give the folder of the whole model, or a hub id" in message
 
 
 def test_a_file_of_another_layout_is_refused(tiny_sd: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mira_pl.__main__ import main
+from mira_pl.runs import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,12 @@ def test_hacking_tables(runs, tmp_path, capsys):
     assert path.groupby("method", sort=False).size().tolist() == [6, 6, 2]
     assert path["iteration"].max() == 6
     assert Image.open(out / "figure.png").size[0] > 100
+    both = Image.open(out / "strips.png").size
+    command = ["experiment", "hacking", f"DNO={runs / 'dno'}", "--out", str(out), "--keys"]
+    assert main([*command, RunFolder(runs / "dno").records()[0]["key"]]) == 0
+    assert Image.open(out / "strips.png").size[1] < both[1] / 2
+    assert main([*command, "no-such-job"]) == 2
+    assert "'no-such-job' is no job of" in capsys.readouterr().err
     assert main(["experiment", "hacking", "nonsense"]) == 2
     assert "NAME=FOLDER" in capsys.readouterr().err
 

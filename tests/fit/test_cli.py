@@ -1,9 +1,12 @@
 """What users type wrong: one line, exit code 2, nothing written."""
 
 import shutil
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mira_pl.__main__ import main
 from mira_pl.fit import NoiseAlignment, NoiseSearch
@@ -67,6 +70,7 @@ def refused(capsys, *argv: str) -> str:
         ),
         (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
+        (["--trainer.devices", "0"], ["trainer", "devices='0'"]),
     ],
 )
 def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
@@ -77,13 +81,42 @@ def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_corrupt_weights_are_named(capsys, arguments, tiny_sd, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(tiny_sd, copy)
-    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+def cut(weights: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def spoil(weights: Path) -> None:
+    tensors = load_file(weights)
+    tensors["conv_out.bias"][0] = torch.nan
+    save_file(tensors, weights, {"format": "pt"})
+
+
+def pickled(weights: Path) -> None:
+    weights.rename(weights.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut, "corrupt weights in {file}"),
+        (spoil, "{file} holds NaN or infinity in 'conv_out.bias'"),
+        (pickled, "as a pickle alone (unet/diffusion_pytorch_model.bin)"),
+        (Path.unlink, "the folder {file.parent} lacks unet/diffusion_pytorch_model.safetensors"),
+    ],
+)
+def test_bad_weights_are_named_and_nothing_is_written(capsys, arguments, tiny_sd, tmp_path, damage, words):
+    copy = Path(shutil.copytree(tiny_sd, tmp_path / "copy"))
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    damage(file)
     line = refused(capsys, *arguments, "--model.backbone.init_args.model", str(copy))
-    assert "unet" in line and str(copy) in line
+    assert words.format(file=file) in line and "python -m mira_pl fetch" not in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_class_of_model_names_both(capsys, arguments, tiny_sdxl, tmp_path):
+    line = refused(capsys, *arguments, "--model.backbone.init_args.model", str(tiny_sdxl))
+    assert "StableDiffusionXLPipeline" in line and "StableDiffusionPipeline" in line and "SDXL reads it" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_in_the_folder(capsys, arguments, tmp_path):

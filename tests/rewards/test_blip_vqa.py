@@ -1,5 +1,6 @@
 """BLIP-VQA against its definition, on a small model of the real class with the real vocabulary size."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,17 @@ def test_a_picture_is_squashed_whatever_its_format() -> None:
 
 
 def test_no_model_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="No BLIP was found") as caught:
+    with pytest.raises(FileNotFoundError, match=r"lacks config\.json, model\.safetensors") as caught:
         BLIPVQA(str(tmp_path))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_clip_is_named(tiny_clip: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a CLIPModel .*where a BlipForQuestionAnswering is needed: CLIPScore"):
+        BLIPVQA(str(tiny_clip))
+
+
+def test_a_question_that_is_cut_is_told(folder: Path, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="mira_pl"):
+        BLIPVQA(str(folder)).score(images[:1], ["a cat " * 20])
+    assert "BLIPVQA reads 35 tokens of the prompt 'a cat a cat" in caplog.text

@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_pickled_code_is_refused(tiny_clip, tmp_path):
 
 def test_wrong_width_names_both_files_and_width(tiny_clip, tmp_path):
     save_file(AestheticHead(8).state_dict(), tmp_path / "head.safetensors")
-    with pytest.raises(ValueError, match=r"head\.safetensors cannot be read .* width 16"):
+    with pytest.raises(ValueError, match=r"head\.safetensors holds an aesthetic head.* width 16"):
         Aesthetic(str(tiny_clip), str(tmp_path / "head.safetensors"))
 
 
@@ -160,11 +161,11 @@ def drop_weight(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (shutil.rmtree, FileNotFoundError, "No CLIP was found"),
-        (lambda folder: (folder / "model.safetensors").unlink(), FileNotFoundError, "No CLIP was found"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), ValueError, "cannot be read"),
-        (drop_weight, ValueError, "lacks 1 weights"),
-        (lambda folder: (folder / "tokenizer.json").unlink(), ValueError, "tokenizer .* is missing"),
+        (shutil.rmtree, FileNotFoundError, "there is no folder"),
+        (lambda folder: (folder / "model.safetensors").unlink(), FileNotFoundError, "lacks model.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"no weights"), ValueError, "corrupt weights in"),
+        (drop_weight, ValueError, "lack 1 tensors, the first is 'visual_projection.weight'"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), FileNotFoundError, "lacks tokenizer.json or vocab.json"),
     ],
 )
 def test_damaged_clip_is_one_line_that_names_the_folder(tiny_clip, tmp_path, damage, error, message):
@@ -208,3 +209,30 @@ def test_taste_prefers_contrast_sharpness_and_the_middle():
     scenes.centre.zero_()
     middle = judge_taste(scenes, Renderer()(scenes))
     assert (middle["centring"] >= sharp["centring"]).float().mean() > 0.9
+
+
+def test_a_prompt_that_is_cut_is_told_once(tiny_clip, images, caplog):
+    long = "a cat and " * 30 + "a fox"
+    with caplog.at_level(logging.WARNING, logger="mira_pl"):
+        for _ in range(2):
+            CLIPScore(str(tiny_clip)).score(images[:1], [long])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the CLIP of a reward reads 24 tokens of the prompt 'a cat and")
+
+
+def test_a_clip_with_nan_names_file_and_tensor(tiny_clip, tmp_path):
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+    weights = load_file(folder / "model.safetensors")
+    weights["visual_projection.weight"][0, 0] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"model\.safetensors holds NaN or infinity in 'visual_projection"):
+        CLIPScore(str(folder))
+
+
+def test_another_model_is_named(tiny_clip, tmp_path, tiny_sd):
+    with pytest.raises(ValueError, match=r"is a CLIPTextModel by its config\.json, where a CLIPModel is needed"):
+        CLIPScore(str(tiny_sd / "text_encoder"))
+    with pytest.raises(ValueError, match=r"model\.safetensors holds a CLIPModel of transformers, not LAION's"):
+        Aesthetic(str(tiny_clip), str(tiny_clip / "model.safetensors"))
+    with pytest.raises(ValueError, match=r"holds a U-Net, not LAION's"):
+        Aesthetic(str(tiny_clip), str(tiny_sd / "unet" / "diffusion_pytorch_model.safetensors"))

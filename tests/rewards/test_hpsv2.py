@@ -12,7 +12,14 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from mira_pl.rewards import HPSv2
-from mira_pl.rewards.hpsv2 import VIT_H_14, clip_config, from_open_clip, open_clip_architecture, to_open_clip
+from mira_pl.rewards.hpsv2 import (
+    VIT_H_14,
+    clip_config,
+    from_open_clip,
+    load_open_clip,
+    open_clip_architecture,
+    to_open_clip,
+)
 from mira_pl.rewards.preprocess import clip_pixels
 from mira_pl.world.tokens import MAX_TOKENS, build_tokenizer
 
@@ -65,19 +72,20 @@ def test_the_way_back_to_open_clips_layout_is_exact(peer: OpenCLIP) -> None:
     assert open_clip_architecture(clip_config(architecture)) == architecture
 
 
-def test_the_mask_of_older_checkpoints_is_dropped(peer: OpenCLIP) -> None:
-    weights = peer.state_dict()
-    assert from_open_clip(weights | {"attn_mask": torch.zeros(3, 3)}).keys() == from_open_clip(weights).keys()
+def test_the_mask_of_older_checkpoints_is_dropped(peer: OpenCLIP, tmp_path: Path) -> None:
+    """It holds infinities, which weights must not."""
+    torch.save(peer.state_dict() | {"attn_mask": torch.full((3, 3), -torch.inf)}, tmp_path / "old.pt")
+    assert load_open_clip(tmp_path / "old.pt", tiny_open_clip(len(build_tokenizer()))).config.projection_dim == 16
 
 
 def test_versions_are_files_of_one_folder(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"neither HPS_v2.1_compressed.pt nor model.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"lacks HPS_v2.1_compressed.pt or model.safetensors"):
         HPSv2(str(folder), version="2.1", tokenizer=str(folder))
 
 
 def test_another_architecture_is_named(folder: Path, tmp_path: Path) -> None:
     save_file({"logit_scale": torch.zeros(())}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"model\.safetensors is no open_clip checkpoint") as caught:
+    with pytest.raises(ValueError, match=r"model\.safetensors holds something else, not an open_clip") as caught:
         HPSv2(str(tmp_path), tokenizer=str(folder))
     assert len(str(caught.value).splitlines()) == 1
 
@@ -95,3 +103,8 @@ def test_a_wide_picture_is_padded_not_cropped() -> None:
     assert padded.shape == (1, 3, 28, 28)
     assert torch.equal(padded[:, :, :7], black[:, :, :7]) and torch.equal(padded[:, :, 21:], black[:, :, 21:])
     assert (padded[:, :, 7:21] > black[:, :, 7:21]).all()
+
+
+def test_a_clip_of_transformers_is_named(tiny_clip: Path, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds a CLIPModel of transformers, not an open_clip checkpoint"):
+        HPSv2(str(tiny_clip / "model.safetensors"), tokenizer=str(folder))

@@ -1,5 +1,6 @@
 """ImageReward's image tower comes in timm's layout: it is compared with that model in plain torch."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_every_weight_of_the_full_model_has_its_place() -> None:
 
 def test_another_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"mlp.layers.0.bias": torch.zeros(3)}, tmp_path / "ImageReward.pt")
-    with pytest.raises(ValueError, match=r"ImageReward\.pt is no ImageReward checkpoint") as caught:
+    with pytest.raises(ValueError, match=r"ImageReward\.pt holds something else, not an ImageReward") as caught:
         load_scorer(tmp_path / "ImageReward.pt")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -107,3 +108,14 @@ def collapsed(head: nn.Module) -> tuple[Tensor, Tensor]:
     size = next(head.parameters()).shape[1]
     bias = head(torch.zeros(size))
     return head(torch.eye(size)) - bias, bias
+
+
+def test_a_prompt_that_is_cut_is_told_once(folder: Path, images: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    """It is scored at every iteration."""
+    reward, long = ImageReward(str(folder), str(folder)), "a cat " * 20
+    with caplog.at_level(logging.WARNING, logger="mira_pl"):
+        for _ in range(3):
+            reward.score(images[:1], [long])
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("ImageReward reads 35 tokens of the prompt 'a cat a cat")
+    assert line.endswith(": 'cat a cat a cat a cat' is cut off")

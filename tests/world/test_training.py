@@ -1,6 +1,8 @@
 """Trainers of the world: a killed training ends with the same weights, in the layout that loads."""
 
+import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
-from transformers import CLIPTextModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import mira_pl
 from mira_pl import StableDiffusion, draw
@@ -71,6 +73,22 @@ def test_exported_vae_loads_with_unit_latents(tmp_path):
 def test_other_trainers_export(tmp_path, trainer):
     train(tmp_path / "model", trainer, steps=2)
     assert list((tmp_path / "model").glob("*.safetensors"))
+
+
+def test_clip_goes_on_from_a_folder_with_its_vocabulary(tmp_path):
+    """Also from a vocabulary that the trainer would not build."""
+    start = tmp_path / "start"
+    shutil.copytree(PACKAGED / "clip", start)
+    settings = json.loads((start / "tokenizer.json").read_text())
+    words = settings["model"]["vocab"]
+    words["fox</w>"], words["cat</w>"] = words["cat</w>"], words["fox</w>"]
+    (start / "tokenizer.json").write_text(json.dumps(settings))
+    train(tmp_path / "model", f"CLIPTraining --model.start {start} --model.lr 1e-9", steps=2)
+    ids = [CLIPTokenizer.from_pretrained(folder)(["a fox"]).input_ids for folder in (start, tmp_path / "model")]
+    assert ids[0] == ids[1] != CLIPTokenizer.from_pretrained(PACKAGED / "clip")(["a fox"]).input_ids
+    weights = [CLIPModel.from_pretrained(folder, dtype=torch.float32) for folder in (start, tmp_path / "model")]
+    pairs = zip(weights[0].parameters(), weights[1].parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=2e-3) for a, b in pairs)
 
 
 def test_preferences_export_what_the_rewards_load(tmp_path):

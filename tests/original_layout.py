@@ -4,11 +4,15 @@ Written from the structure of those networks (openaimodel.py, diffusionmodules/m
 module at a time; the loader goes the other way, through diffusers' tables.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection
+
+from mira_pl.backbones import SDXL, StableDiffusion
 
 RESNET = {
     "norm1": "in_layers.0",
@@ -135,3 +139,23 @@ def open_clip(text: Any, prefix: str) -> dict[str, Tensor]:
     projects = isinstance(text, CLIPTextModelWithProjection)
     found[f"{name}.text_projection"] = text.text_projection.weight.T if projects else torch.ones(width, width)
     return found
+
+
+def sd1(backbone: StableDiffusion) -> dict[str, Tensor]:
+    """All of a Stable Diffusion 1.x."""
+    body = compvis_unet(backbone.denoiser) | compvis_vae(backbone.vae)
+    return body | hf_clip(backbone.text, "cond_stage_model")
+
+
+def xl(backbone: SDXL) -> dict[str, Tensor]:
+    """All of an SDXL."""
+    body = compvis_unet(backbone.denoiser) | compvis_vae(backbone.vae)
+    body |= hf_clip(backbone.encoders[0], "conditioner.embedders.0")
+    return body | open_clip(backbone.encoders[1], "conditioner.embedders.1")
+
+
+def write(path: Path, weights: dict[str, Tensor]) -> Path:
+    """One file, with the schedule and the counters that lie in every one beside the weights."""
+    extra = {"betas": torch.ones(3), "model_ema.decay": torch.ones(())}
+    save_file({key: value.detach().clone().contiguous() for key, value in (weights | extra).items()}, path)
+    return path

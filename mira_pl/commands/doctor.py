@@ -1,0 +1,135 @@
+"""`python -m mira_pl doctor --config X`: what the fit of X needs and what of it is here; nothing is loaded."""
+
+import itertools
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants
+
+from ..fit import PromptData
+from ..fit.cli import ParsedCLI, build, hush, plain
+from ..fit.estimate import file_bytes, memory, seconds_left
+from ..fit.needs import Needs, needs_of
+from ..hub import Need, WebFile
+from ..hub.loading import broken
+from ..hub.need import is_weights
+from ..hub.published import PUBLISHED
+from ..memory import free_bytes
+from ..runs import RunFolder
+
+
+def main(argv: Sequence[str]) -> int:
+    """Say what is here, what is missing, and how large and long the run will be; takes the arguments of `fit`.
+
+    Returns:
+        0 where the run could start now, 1 where something is missing.
+
+    Raises:
+        OSError: a file that the configuration names is not there; or the run folder holds another run.
+        ValueError: the configuration is wrong, or a model is not the one that is needed.
+    """
+    hush()
+    config = plain(build(argv, ParsedCLI))
+    needs = needs_of(config)
+    wanting = show_files(needs)
+    no_device = show_device(config, needs)
+    if "data.prompts" not in needs or not needs["data.prompts"].look().missing:
+        show_run(config)
+    print()
+    for source in (source for source in wanting if Path(source).is_dir()):
+        print(f"incomplete: {source}; complete it, or give another")
+    elsewhere = [source for source in wanting if not Path(source).is_dir()]
+    if elsewhere:
+        print(f"missing of {', '.join(elsewhere)}: {shlex.join(['python', '-m', 'mira_pl', 'fetch', *argv])}")
+    if no_device:
+        print(no_device)
+    if wanting or no_device:
+        return 1
+    print(f"ready: {shlex.join(['python', '-m', 'mira_pl', 'fit', *argv])}")
+    return 0
+
+
+def show_files(needs: Needs) -> list[str]:
+    """Every file by part, with its size; returns the sources of which some are missing or broken."""
+    cache = Path(constants.HF_HUB_CACHE)
+    disk = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    print(f"cache: {cache} ({size(shutil.disk_usage(disk).free)} free)")
+    wanting: dict[str, None] = {}
+    grouped: dict[tuple[str, str], list[Need | WebFile]] = {}
+    for place, need in needs.items():
+        grouped.setdefault((place.rsplit(".", 1)[0], need.source), []).append(need)
+    for (place, source), group in grouped.items():
+        print(f"\n{place}: {source}{licence(source)}")
+        for state, bytes_, name in itertools.chain.from_iterable(map(lines, group)):
+            print(f"  {state:8}{bytes_:>10}  {name}")
+            if state != "here":
+                wanting[source] = None
+    return list(wanting)
+
+
+def lines(need: Need | WebFile) -> list[tuple[str, str, str]]:
+    """State, size and name of every file of a need; the size of missing weights is about right."""
+    found = need.look()
+    here = [
+        ("broken" if broken(path) else "here", size(path.stat().st_size), name) for name, path in found.files.items()
+    ]
+    expected = file_bytes(need) if isinstance(need, Need) else None
+    about = "" if expected is None else f"~{size(expected)}"
+    return here + [("missing", about if is_weights(name) else "", name) for name in found.missing]
+
+
+def show_device(config: Mapping[str, Any], needs: Needs) -> str:
+    """Memory that is wanted and memory that is free; returns what keeps the run from its device, or nothing."""
+    accelerator = config["trainer"]["accelerator"]
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        return f"trainer.accelerator is {accelerator}, but torch sees no GPU: take another machine, or give cpu"
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    name = torch.cuda.get_device_name() if on_gpu else "no GPU: the CPU"
+    wanted = memory(config, needs)
+    print(f"\ndevice: {name}, {size(free_bytes(device))} free")
+    if wanted.peak is None:
+        known = "" if wanted.weights is None else f"; the weights alone take {wanted.weights:.1f} GB"
+        print(f"memory: unknown for these models or this method{known}")
+        return ""
+    fits = "" if wanted.peak * 1e9 <= free_bytes(device) else ", MORE THAN IS FREE: see configs/hardware"
+    print(
+        f"memory: about {wanted.peak:.1f} GB{fits} (weights {wanted.weights:.1f}, one step {wanted.step:.1f}, "
+        f"decoding and scoring {wanted.pictures:.1f}; counted from shapes, not measured)"
+    )
+    return ""
+
+
+def show_run(config: Mapping[str, Any]) -> None:
+    """The jobs, what of them is done in the run folder, and what the others will take by it."""
+    data, run = PromptData(**config["data"]), RunFolder(Path(config["out"]))
+    run.check(config, config["overwrite"])
+    records = [] if config["overwrite"] else run.records()
+    left = seconds_left(records, len(data.jobs))
+    minutes = "unknown before the first job is done; `python -m benchmarks cpu` times the engines on this machine"
+    if left is not None:
+        minutes = f"about {left / 60:.0f} minutes left, by the mean of the jobs that are done"
+    print(f"run: {run.path}, {len(records)} of {len(data.jobs)} jobs done, {len(data.batches)} batches")
+    print(f"time: {minutes}")
+
+
+def licence(source: str) -> str:
+    """What stands behind a source."""
+    if source not in PUBLISHED:
+        return ""
+    known = PUBLISHED[source]
+    gate = "; gated: accept its terms on its page, then `hf auth login`" if known.gated else ""
+    return f" ({known.licence or 'licence: see its card'}{gate})"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
