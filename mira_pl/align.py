@@ -8,9 +8,10 @@ import lightning as L
 import torch
 
 from .backbones import Backbone
-from .fit import NoiseAlignment, PromptData
+from .fit import NoiseAlignment, NoiseSearch, PromptData
 from .objectives import Objective
 from .rewards import Reward
+from .searches import Search
 from .types import Images
 
 
@@ -35,26 +36,29 @@ def align(
     prompts: str | Sequence[str],
     backbone: Backbone,
     reward: Reward,
-    objective: Objective,
+    objective: Objective | Search,
     seeds: Sequence[int] = (0,),
     batch_size: int = 4,
     trainer: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Alignment:
-    """Optimise the noises of one or more prompts, in this process.
+    """Optimise the noises of one or more prompts, or search among them, in this process.
 
     Args:
         prompts: one prompt or several.
         backbone: the frozen model.
-        reward: a differentiable reward.
-        objective: the method, such as `MIRA(beta=0.2)`.
+        reward: a differentiable reward, or any for a search without gradient.
+        objective: the method, such as `MIRA(beta=0.2)`, or a search, such as `FK(particles=8)`.
         seeds: every prompt is solved under every seed.
         batch_size: jobs solved together.
         trainer: options of Lightning's Trainer, such as {"accelerator": "cpu"}.
-        options: options of `NoiseAlignment`: iterations, lr, clip, engine, ...
+        options: options of `NoiseAlignment` (iterations, lr, clip, engine, ...) or of `NoiseSearch`.
     """
     data = PromptData([prompts] if isinstance(prompts, str) else list(prompts), seeds=seeds, batch_size=batch_size)
-    module = NoiseAlignment(backbone, reward, objective, **options)
+    if isinstance(objective, Search):
+        module = NoiseSearch(backbone, reward, objective, **options)
+    else:
+        module = NoiseAlignment(backbone, reward, objective, **options)
     quiet = {
         "logger": False,
         "enable_checkpointing": False,

@@ -1,7 +1,10 @@
 """What is to be solved, and what one attempt gave."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
 
 from .backbones.base import Backbone, Condition
 from .drift import Measure, denoising_loss
@@ -20,6 +23,14 @@ class Outcome:
     def detach(self) -> "Outcome":
         """The same values, cut from the graph."""
         return Outcome(self.trajectory.detach(), self.reward.detach())
+
+    def rows(self, index: Tensor) -> "Outcome":
+        """The attempts of the given rows."""
+        return Outcome(self.trajectory.rows(index), self.reward[index])
+
+    def then(self, other: "Outcome") -> "Outcome":
+        """These attempts, then the other ones."""
+        return Outcome(self.trajectory.then(other.trajectory), torch.cat([self.reward, other.reward]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +52,10 @@ class Problem:
     def prompts(self) -> list[str]:
         """One prompt a job."""
         return [job.prompt for job in self.jobs]
+
+    def repeat(self, times: int) -> "Problem":
+        """Every job `times` times, in the order (all jobs), (all jobs), ..."""
+        return replace(self, jobs=list(self.jobs) * times, condition=self.condition.repeat(times))
 
     def attempt(
         self, noise: Noise, measures: Sequence[Measure] = (), keep_eps: bool = False, learned_steps: int | None = None

@@ -33,7 +33,7 @@ from torch import Tensor
 
 TRACE_COLUMNS: tuple[str, ...] = (
     "key", "iteration", "reward", "S0", "S", "drift", "clip", "noise_norm", "grad_norm", "seconds", "score_difference",
-    "elbo",
+    "elbo", "loser_reward", "loser_drift", "beta", "candidate", "ess",
 )  # fmt: skip
 IDENTITY = ("model", "data")  # the parts of a configuration that decide what a run computes
 CONTACT_SIDE = 128

@@ -57,6 +57,17 @@ class Trajectory:
             self, images=self.images.detach(), latents=self.latents.detach(), energies=self.energies.detach()
         )
 
+    def rows(self, index: Tensor | slice) -> "Trajectory":
+        """The trajectories of the given rows."""
+        eps = None if self.eps is None else self.eps[:, index]
+        return Trajectory(self.images[index], self.latents[index], self.energies[:, index], eps)
+
+    def then(self, other: "Trajectory") -> "Trajectory":
+        """These rows, then the other ones, which were measured and kept alike."""
+        eps = None if self.eps is None or other.eps is None else torch.cat([self.eps, other.eps], dim=1)
+        images, latents = torch.cat([self.images, other.images]), torch.cat([self.latents, other.latents])
+        return Trajectory(images, latents, torch.cat([self.energies, other.energies], dim=1), eps)
+
 
 @dataclass(frozen=True, eq=False)
 class State:

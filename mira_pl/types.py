@@ -45,3 +45,7 @@ class Compute:
         return Compute(
             self.unet - other.unet, self.vae - other.vae, self.reward - other.reward, self.backward - other.backward
         )
+
+    def times(self, count: int) -> "Compute":
+        """As much, so many times."""
+        return Compute(count * self.unet, count * self.vae, count * self.reward, count * self.backward)

@@ -2,7 +2,7 @@
 
 from jaxtyping import install_import_hook
 
-MATHS = ["types", "noise", "diffusion", "flow", "drift", "trajectory", "problem", "backbones", "objectives"]
+MATHS = ["types", "noise", "diffusion", "flow", "drift", "trajectory", "problem", "backbones", "objectives", "searches"]
 install_import_hook([f"mira_pl.{module}" for module in MATHS], "beartype.beartype")
 
 from pathlib import Path  # noqa: E402

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mira_pl.backbones.analytic import sd_scheduler
 from mira_pl.backbones.stable_diffusion import StableDiffusion
-from mira_pl.noise import draw
+from mira_pl.noise import draw, redraw, stream
 from mira_pl.trajectory import sample
 from mira_pl.types import Job
 
@@ -44,6 +44,22 @@ def test_neither_prompt_nor_global_seed_nor_length_matters() -> None:
     assert torch.equal(first, draw([Job("another", 5, "other")], SHAPE))
     assert torch.equal(first[:, -1], draw([job(5)], (9, *SHAPE[1:]))[:, -1])
     assert not torch.equal(first, draw([job(6)], SHAPE))
+
+
+def test_further_noise_belongs_to_its_path_and_to_the_jobs_seed_alone() -> None:
+    jobs = [job(5), job(6)]
+    together = redraw(jobs, SHAPE, "direction", 3)
+    assert torch.equal(together[1:], redraw(jobs[1:], SHAPE, "direction", 3))
+    others = [draw(jobs, SHAPE), redraw(jobs, SHAPE, "direction", 4), redraw(jobs, SHAPE, "langevin", 3)]
+    assert all(not torch.equal(together, other) for other in others)
+
+
+@settings(deadline=None)
+@given(st.integers(-(2**40), 2**40), st.lists(st.integers(0, 10**6) | st.text(max_size=5), max_size=3))
+def test_a_stream_is_the_same_whenever_it_is_asked_for(seed: int, path: list[int | str]) -> None:
+    first = torch.randn(3, generator=stream(seed, *path))
+    assert torch.equal(first, torch.randn(3, generator=stream(seed, *path)))
+    assert not torch.equal(first, torch.randn(3, generator=stream(seed, *path, 0)))
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])

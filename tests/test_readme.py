@@ -31,22 +31,22 @@ def commands(document: str) -> list[str]:
     return [line.split("-m mira_pl ", 1)[1] for line in lines if "-m mira_pl " in line]
 
 
-def tiny(command: str, folder: Path) -> list[str]:
+def tiny(command: str, folder: Path, size: list[str] = TINY_FIT) -> list[str]:
     """The command on one prompt for one iteration, writing below `folder`."""
     words = [word.replace("runs/", f"{folder}/") for word in shlex.split(command)]
     if words[0] == "fit":
         out = [] if "--out" in words else ["--out", str(folder / "unnamed")]
         processes = ["--trainer.devices", "1", "--trainer.strategy", "auto"] if "--trainer.devices" in words else []
-        return [*words, *TINY_FIT, *out, "--overwrite", "true", *processes]
+        return [*words, *size, *out, "--overwrite", "true", *processes]
     if words[:2] == ["experiment", "toy-kl"]:
         return [*words, "--quick", "--out", str(folder / "toy")]
     return words
 
 
-def named_config(command: str) -> str:
-    """Stem of the first config that a command names."""
-    found = re.search(r"--config \S*?(\w+)\.yaml", command)
-    return found[1] if found else ""
+def named_config(command: str, last: bool = False) -> str:
+    """Stem of the first or the last config that a command names."""
+    found = re.findall(r"--config \S*?(\w+)\.yaml", command)
+    return found[-1 if last else 0] if found else ""
 
 
 def test_the_readme_runs(tmp_path, monkeypatch, capsys):
@@ -69,8 +69,9 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "emoji" / "contact.png").exists()
 
 
-def test_the_models_page_names_configs_that_are_there():
-    found = [re.findall(r"--config (\S+)", command) for command in commands("docs/models.md")]
+@pytest.mark.parametrize("document", ["docs/models.md", "docs/methods.md"])
+def test_pages_name_configs_that_are_there(document):
+    found = [re.findall(r"--config (\S+)", command) for command in commands(document)]
     assert found and all((ROOT / name).is_file() for names in found for name in names)
 
 
@@ -81,6 +82,20 @@ def test_the_hacking_page_runs(tmp_path, monkeypatch, capsys):
         out = ["--out", str(tmp_path / "tables")] if words[0] == "experiment" else []
         assert main([*words, *out]) == 0, f"{command}: {capsys.readouterr().err}"
     assert (tmp_path / "tables" / "outcome.csv").exists()
+
+
+def test_the_methods_page_runs(tmp_path, monkeypatch, capsys):
+    """At two steps of one prompt; every overlay is in one of its tables."""
+    monkeypatch.chdir(ROOT)
+    named = {path.name for path in (ROOT / "configs" / "methods").glob("*.yaml") if "NoiseSearch" in path.read_text()}
+    assert named <= set(re.findall(r"`(\w+\.yaml)`", (ROOT / "docs" / "methods.md").read_text()))
+    found = commands("docs/methods.md")
+    assert found
+    for command in found:
+        searches = "NoiseSearch" in command or f"{named_config(command, last=True)}.yaml" in named
+        words = tiny(command, tmp_path, TINY_FIT[2:] if searches else TINY_FIT)
+        assert main(words) == 0, f"{command}: {capsys.readouterr().err}"
+    assert (tmp_path / "searches.html").stat().st_size > 10_000
 
 
 def test_the_python_example_runs(monkeypatch):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..diffusion import Prediction, Schedule
 from ..hub import Need
 from ..types import Compute, Images, Latents
+from .attention import Attention
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,10 @@ class Backbone(ABC):
 
     schedule: Schedule
     latent_shape: tuple[int, ...]
+    shows_attention: ClassVar[bool] = False
+    """Whether there are `eps_and_attention` and `places`."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance; 1 is none."""
     spent: Compute = Compute()
     """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
 
@@ -93,9 +98,34 @@ class Backbone(ABC):
         """Guided noise prediction at a step of the schedule, fp32."""
         return self.predict(x, step, condition).eps
 
+    def guided(self, x: Latents, step: int, condition: Condition) -> tuple[Prediction, Latents]:
+        """`predict`, and what the prompt adds to the noise predicted for the empty one; 0 where nothing is guided."""
+        prediction = self.predict(x, step, condition)
+        return prediction, torch.zeros_like(prediction.eps)
+
     @abstractmethod
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
         """Conditional noise prediction without guidance at training timesteps [b], fp32."""
+
+    def eps_and_attention(
+        self, x: Latents, step: int, condition: Condition, side: int | None = None
+    ) -> tuple[Latents, Attention]:
+        """Conditional noise prediction without guidance, and the attention maps of `side` x `side` that led to it.
+
+        Args:
+            x: latents.
+            step: of the schedule.
+            condition: encoded prompts.
+            side: None is the model's choice.
+
+        Raises:
+            ValueError: the model gives no maps, or none of this side.
+        """
+        raise ValueError(f"{type(self).__name__} gives no attention maps: take StableDiffusion")
+
+    def places(self, prompt: str, word: str) -> list[int]:
+        """Positions of a word's last token among the tokens of the prompt; none where it does not occur."""
+        raise ValueError(f"{type(self).__name__} gives no attention maps: take StableDiffusion")
 
     @abstractmethod
     def decode(self, latents: Latents) -> Images:
@@ -109,7 +139,7 @@ class Backbone(ABC):
     def to(self, device: torch.device | str) -> "Backbone":
         """Move every tensor, in place; returns itself."""
 
-    def count(self, predicted: Latents, calls: int) -> Latents:
+    def count(self, predicted: Tensor, calls: int) -> Tensor:
         """Counts denoiser calls, and their backward calls when they happen; returns what it is given."""
         self.spent += Compute(unet=calls)
 

@@ -78,16 +78,27 @@ class LatentDiffusion(Backbone):
         return Condition(*(text.map(lambda part: part.to(self.device)) for text in (positive, negative)))
 
     def predict(self, x: Latents, step: int, condition: Condition) -> Prediction:
+        output, _ = self.guided_output(x, step, condition)
+        return READINGS[self.prediction](x, output, self.schedule.alpha[step])
+
+    def guided(self, x: Latents, step: int, condition: Condition) -> tuple[Prediction, Latents]:
+        read, alpha = READINGS[self.prediction], self.schedule.alpha[step]
+        output, pull = self.guided_output(x, step, condition)
+        # Readings are linear in x and output: what differs by `pull` alone differs by its reading at x = 0.
+        return read(x, output, alpha), read(torch.zeros_like(x), pull, alpha).eps
+
+    def guided_output(self, x: Latents, step: int, condition: Condition) -> tuple[Latents, Latents]:
+        """What the denoiser was trained to predict, guided, and what the prompt adds to it; 0 without guidance."""
         timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
         alpha = self.schedule.alpha[step]  # timesteps may lie between those of training: the schedule knows their level
         if self.guidance == 1:
             output = self.count(self.output(x, timestep, alpha, condition.positive), 1)
-        else:
-            both = condition.negative.then(condition.positive)
-            pair = self.count(self.output(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
-            negative, positive = pair.chunk(2)
-            output = negative + self.guidance * (positive - negative)
-        return READINGS[self.prediction](x, output, alpha)
+            return output, torch.zeros_like(output)
+        both = condition.negative.then(condition.positive)
+        pair = self.count(self.output(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
+        negative, positive = pair.chunk(2)
+        pull = positive - negative
+        return negative + self.guidance * pull, pull
 
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
         alpha = self.alpha(timestep).view(-1, 1, 1, 1).to(x.dtype)

@@ -1,8 +1,9 @@
 """Stable Diffusion 1.x and 2.x, and the embedded emoji world, which is of the same classes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -12,8 +13,9 @@ from ..hub.loading import load_part
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..text import tokenize
 from ..types import Latents
-from .base import Text
-from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
+from .attention import Attention, quarter, reading, sides
+from .base import Condition, Text
+from .latent import READINGS, DTypeName, LatentDiffusion, checkpointed, frozen
 from .lora import fuse_loras, lora_needs
 from .single_file import SD1, SD2, load_network, model_needs, settled
 
@@ -38,6 +40,8 @@ class StableDiffusion(LatentDiffusion):
         lora_scale: of all of them, or of each.
         checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.
     """
+
+    shows_attention: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -73,6 +77,25 @@ class StableDiffusion(LatentDiffusion):
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(x, timestep, text.tokens).sample
+
+    def eps_and_attention(
+        self, x: Latents, step: int, condition: Condition, side: int | None = None
+    ) -> tuple[Latents, Attention]:
+        side = quarter(self.denoiser.config) if side is None else side
+        if side not in sides(self.denoiser.config):
+            raise ValueError(f"{self.model!r} has attention maps of side {sides(self.denoiser.config)}, not {side}")
+        timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
+        alpha = self.schedule.alpha[step]
+        with reading(self.denoiser, side**2) as readings:
+            output = self.output(x, timestep, alpha, condition.positive)
+        attention, eps = readings.mean(), READINGS[self.prediction](x, output, alpha).eps
+        return eps, Attention(self.count(attention.cross, 1), attention.own)
+
+    def places(self, prompt: str, word: str) -> list[int]:
+        ids = self.tokenizer(prompt, truncation=True, max_length=self.tokenizer.model_max_length).input_ids
+        wanted = self.tokenizer(word, add_special_tokens=False).input_ids
+        starts = range(len(ids) - len(wanted) + 1)
+        return [start + len(wanted) - 1 for start in starts if ids[start : start + len(wanted)] == wanted]
 
     def embed(self, prompts: Sequence[str]) -> Text:
         tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length, "StableDiffusion")

@@ -94,7 +94,7 @@ def show_device(config: Mapping[str, Any], needs: Needs) -> str:
     print(f"\ndevice: {name}, {size(free_bytes(device))} free")
     if wanted.peak is None:
         known = "" if wanted.weights is None else f"; the weights alone take {wanted.weights:.1f} GB"
-        print(f"memory: unknown for these models{known}")
+        print(f"memory: unknown for these models or this method{known}")
         return ""
     fits = "" if wanted.peak * 1e9 <= free_bytes(device) else ", MORE THAN IS FREE: see configs/hardware"
     print(

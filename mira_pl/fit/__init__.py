@@ -2,6 +2,7 @@
 
 from .data import PromptData
 from .module import NoiseAlignment
+from .search import NoiseSearch
 from .strategy import IndependentDDP
 
-__all__ = ["IndependentDDP", "NoiseAlignment", "PromptData"]
+__all__ = ["IndependentDDP", "NoiseAlignment", "NoiseSearch", "PromptData"]

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 import re
 import sys
 import warnings
@@ -24,12 +25,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import mira_pl.backbones
 import mira_pl.objectives
 import mira_pl.rewards
+import mira_pl.searches
 
 from ..runs import RunFolder, config_hash
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
 from .needs import ensure
+from .search import NoiseSearch
+from .solver import Solver
 from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
@@ -43,11 +47,12 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
 }
-MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards)
-COMPONENTS = [name for module in MODULES for name in module.__all__]
-PARAMETERS = [
-    name for module in MODULES for part in module.__all__ for name in signature(vars(module)[part]).parameters
-]
+DEFAULT_MODEL = "mira_pl.fit.NoiseAlignment"
+MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards, mira_pl.searches)
+MODELS = (NoiseAlignment, NoiseSearch)
+PARTS = [*MODELS, *(vars(module)[name] for module in MODULES for name in module.__all__)]
+COMPONENTS = [part.__name__ for part in PARTS]
+PARAMETERS = [name for part in PARTS for name in signature(part).parameters]
 
 
 class OneLineParser(LightningArgumentParser):
@@ -58,11 +63,16 @@ class OneLineParser(LightningArgumentParser):
             super().error(message, ex)
         fail(one_line(message, self))
 
+    def add_subclass_arguments(self, baseclass: Any, nested_key: str, **options: Any) -> Any:
+        """Configs that name no class of model mean the default one."""
+        default = {"default": {"class_path": DEFAULT_MODEL}} if baseclass is Solver else {}
+        return super().add_subclass_arguments(baseclass, nested_key, **default, **options)
+
 
 def one_line(message: str, parser: OneLineParser) -> str:
     """The first statement of jsonargparse's message, with a suggestion for a misspelt name."""
     text = " ".join(message.split())
-    missing = re.search(r'Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>\w+)', text)
+    missing = re.search(r'.*Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>\w+)', text)
     if missing:
         text = f"no {missing['key']} is called {missing['name']!r}"
     keys = [action.dest for action in parser._actions] + PARAMETERS
@@ -87,7 +97,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, arguments: Sequence[str], **options: Any) -> None:
         self.arguments = arguments
-        super().__init__(NoiseAlignment, PromptData, **options)
+        super().__init__(Solver, PromptData, subclass_mode_model=True, **options)
 
     def before_instantiate_classes(self) -> None:
         check_trainer(plain(self)["trainer"])
@@ -122,7 +132,7 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
         return cli(
             argv,
             run=False,
-            args=[*argv] if named else ["--config", DEFAULT_CONFIG, *argv],
+            args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
             parser_class=OneLineParser,
             parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
             save_config_callback=None,
@@ -143,8 +153,7 @@ def fit(argv: Sequence[str]) -> None:
     if cli.trainer.is_global_zero:
         run.prepare(config, cli.config["overwrite"])
     module.run, module.config_hash = run, config_hash(config)
-    method = type(module.objective).__name__
-    logger = make_logger(cli.config_init["wandb"], run.path, config, method, module.reward.name)
+    logger = make_logger(cli.config_init["wandb"], run.path, config, module.method, module.reward.name)
     connect_loggers(cli.trainer, logger, run)
     try:
         cli.trainer.fit(module, cli.datamodule)
@@ -157,8 +166,8 @@ def fit(argv: Sequence[str]) -> None:
         if "out of memory" not in str(error) and "allocate memory" not in str(error):
             raise
         raise ValueError(
-            "out of memory: lower data.batch_size or model.store_steps, or take model.backbone.dtype bfloat16; "
-            "the same command then needs --overwrite or another --out"
+            "out of memory: lower data.batch_size, or model.store_steps or model.search.chunk, or take "
+            "model.backbone.dtype bfloat16; the same command then needs --overwrite or another --out"
         ) from error
     if cli.trainer.is_global_zero:
         print(f"{len(run.records())} of {len(cli.datamodule.jobs)} jobs done: {run.path / 'contact.png'}")
@@ -178,6 +187,7 @@ def hush() -> None:
         r".*LeafSpec.*deprecated.*",
         r".*does not have many workers.*",
         r".*lr_scheduler\.step.*",
+        r".*will run with no optimizer.*",  # searches
     ):
         warnings.filterwarnings("ignore", message=text)
 
@@ -189,10 +199,19 @@ def connect_loggers(trainer: L.Trainer, logger: Any, run: RunFolder) -> None:
         trainer.callbacks.append(WandbResults(run))  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def from_environment() -> list[str]:
+    """The variables MIRA_MODEL__X as flags: jsonargparse reads none for the arguments of a class that may change."""
+    named = [(re.fullmatch(r"MIRA_MODEL__([A-Z]+(_[A-Z]+)*)", name), os.environ[name]) for name in sorted(os.environ)]
+    return [f"--model.{found[1].lower()}={value}" for found, value in named if found]
+
+
 def plain(cli: FitCLI) -> dict[str, Any]:
-    """The resolved configuration as YAML would give it back."""
+    """The resolved configuration as YAML would give it back; the default model's class goes without saying."""
     text = cli.parser.dump(cli.config, skip_none=False, skip_check=True)
-    return {key: value for key, value in yaml.safe_load(text).items() if key != "config"}
+    config = {key: value for key, value in yaml.safe_load(text).items() if key != "config"}
+    if config["model"]["class_path"] == DEFAULT_MODEL:
+        config["model"] = config["model"]["init_args"]
+    return config
 
 
 def check_trainer(trainer: dict[str, Any]) -> None:

@@ -47,11 +47,14 @@ class Memory:
 def memory(config: Mapping[str, Any], needs: Needs) -> Memory:
     """From counts of parameters and of the bytes that autograd keeps, see `mira_pl.hub.published`.
 
+    Of a search the weights alone are known: nobody has counted what its particles keep.
+
     Args:
         config: resolved.
         needs: of it.
     """
-    model, arguments = config["model"], config["model"]["backbone"].get("init_args", {})
+    model = config["model"].get("init_args", config["model"])
+    arguments = model["backbone"].get("init_args", {})
     width, batch = WIDTH[arguments.get("dtype", "float32")], config["data"]["batch_size"]
     files = {place: need for place, need in needs.items() if isinstance(need, Need)}
     backbone = {place.rsplit(".", 1)[1]: need for place, need in files.items() if place.startswith("model.backbone.")}
@@ -68,15 +71,13 @@ def memory(config: Mapping[str, Any], needs: Needs) -> Memory:
     kept = RECOMPUTED if arguments.get("checkpoint_vae") else 1
     decode = _times(known.decode, kept * width / 2)
     pictures = _sum([decode, *(_times(score, 2) for score in scores)])  # rewards: float32
-    stored = model["store_steps"] if isinstance(model["store_steps"], int) else 0
-    if model["engine"] == "full":
-        stored = arguments.get("steps", 1) - 1
+    searched = "search" in model
     return Memory(
         weights=_sum([_gigabytes(loaded, width), _gigabytes(rewards, 4)]),
         encoders=_gigabytes(encoders, width),
-        step=_times(known.step, calls * batch * width / 2),
-        pictures=_times(pictures, batch),
-        stored=stored,
+        step=None if searched else _times(known.step, calls * batch * width / 2),
+        pictures=None if searched else _times(pictures, batch),
+        stored=0 if searched else _stored(model, arguments),
     )
 
 
@@ -105,6 +106,12 @@ def parameters(need: Need) -> int | None:
         with safe_open(path, "pt") as file:
             count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  no mapping
     return count
+
+
+def _stored(model: Mapping[str, Any], backbone: Mapping[str, Any]) -> int:
+    if model["engine"] == "full":
+        return backbone.get("steps", 1) - 1
+    return model["store_steps"] if isinstance(model["store_steps"], int) else 0
 
 
 def _gigabytes(needs: Sequence[Need], width: int) -> float | None:

@@ -13,11 +13,11 @@ import torch.distributed
 from ..problem import Outcome, Problem
 from ..runs import RunFolder
 from ..types import Images
-from .monitor import evaluate
 from .state import FAILED, RUNNING, STATUS, BatchState
 
 if TYPE_CHECKING:
     from .module import NoiseAlignment
+    from .solver import Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,18 @@ class Result:
 VERSIONS = ("torch", "lightning", "diffusers", "transformers")
 
 
-def finish(module: "NoiseAlignment") -> None:
-    """Evaluate the returned noise, write images and noise, gather records and traces, and let rank 0 write them."""
+def finish(module: "Solver") -> None:
+    """Look at what is returned, write images and noise, gather records and traces, and let rank 0 write them."""
     state, problem, run, records = module.state, module.problem, module.run, []
     if state is not None and problem is not None:
         began = time.perf_counter()
-        outcome = _last_look(module, state, problem)
+        outcome = module.last_look(state, problem)
         state.add_cost(time.perf_counter() - began, module.spent_since_last())
         records = _records(module, state, problem, outcome)
         if run is not None:
             _write_files(run, module.config_hash, state, outcome)
-        module.results.append(Result(records, state.trace, state.begun.images, outcome.trajectory.images))
+        starts = state.begun.images[: len(state.jobs)]
+        module.results.append(Result(records, state.trace, starts, outcome.trajectory.images))
     parts = _gather((records, state.trace if state is not None else []))
     if run is not None and module.trainer.is_global_zero:
         run.add([r for part in parts for r in part[0]], [r for part in parts for r in part[1]], module.data.order())
@@ -54,30 +55,36 @@ def finish(module: "NoiseAlignment") -> None:
 
 
 @torch.no_grad()
-def _last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> Outcome:
-    """The outcome of the noise that is returned; jobs that ran to the end get their last trace row here."""
-    last = problem.attempt(state.noise, module.objective.measures(state.anchor))
-    evaluate(state, problem, last, state.noise, module.clip, module.elbo_pairs, module.drift_limit)
+def last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> Outcome:
+    """The outcome of the noise that is returned; jobs that ran to the end get their last trace row here.
+
+    From here on the state's noises are those that are returned and that they started from, one a job.
+    """
+    last = module.look(state, problem, module.objective.attempt(problem, state.noise, state.anchor))
     state.stop(~torch.isfinite(last.reward), FAILED)
     restored = state.status == FAILED
     if module.drift_limit is not None:
-        restored = restored | (last.trajectory.energies[0] - state.begun.energies[0]).abs().gt(module.drift_limit)
+        start = state.begun.energies[0, state.rows]
+        restored = restored | (last.trajectory.energies[0] - start).abs().gt(module.drift_limit)
     if module.keep == "best":
         restored = torch.ones_like(restored)
+    state.rows = torch.where(restored, state.best_row, state.rows)
+    noise, start_noise = (module.objective.split(part)[state.rows] for part in (state.noise, state.start_noise))
+    state.noise = torch.where(restored.view(-1, 1, 1, 1, 1), state.best_noise, noise)
+    state.start_noise = start_noise
     if not bool(restored.any()):
         return last
-    state.noise = torch.where(restored.view(-1, 1, 1, 1, 1), state.best_noise, state.noise)
-    return problem.attempt(state.noise, module.objective.measures(state.anchor))
+    return problem.attempt(state.noise, module.objective.measures(state.begun.rows(state.rows)))
 
 
-def _records(module: "NoiseAlignment", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
-    path, anchor = outcome.trajectory, state.begun
+def _records(module: "Solver", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
+    path, anchor = outcome.trajectory, state.begun.rows(state.rows)
     first = {row["key"]: row for row in reversed(state.trace)}
     latest = {row["key"]: row for row in state.trace}
     clip = module.clip.score(path.images, problem.prompts) if module.clip is not None else None
     stopped = torch.where(state.status == RUNNING, state.tick, state.stopped_at)
     shared = {
-        "method": type(module.objective).__name__,
+        "method": module.method,
         "reward_name": module.reward.name,
         "seconds": state.seconds / len(state.jobs),
         "peak_memory_bytes": _peak_memory(module.device),
@@ -113,7 +120,8 @@ def _write_files(run: RunFolder, config_hash: str, state: BatchState, outcome: O
         text = {"prompt": job.prompt, "seed": str(job.seed), "config_hash": config_hash}
         film = [frame[row].float() for frame in state.frames]
         run.save_images(job.key, text, state.begun.images[row], outcome.trajectory.images[row], film)
-        run.save_noise(job.key, state.noise[row], state.start_noise[row])
+        if bool(state.noise[row].isfinite().all()):  # a search may find images that no noise of the sampler draws
+            run.save_noise(job.key, state.noise[row], state.start_noise[row])
 
 
 def _gather(value: Any) -> list[Any]:

@@ -4,42 +4,42 @@ A round is a Lightning epoch and one batch of jobs a process; a tick is a traini
 Iteration k of a trace is the image after k updates: 0 is what the frozen model draws, K the result.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from ..backbones import Backbone
+from ..drift import surrogate
 from ..memory import affordable_steps
-from ..noise import draw
 from ..objectives import Objective
 from ..problem import Outcome, Problem
 from ..rewards import Reward
-from ..runs import RunFolder
 from ..trajectory import Engine, EngineName
 from ..types import Compute, Job, Noise
-from .data import PromptData
-from .finish import Result, finish
-from .monitor import evaluate, means_over_processes, stop_finished
+from .finish import last_look
+from .monitor import evaluate, stop_finished
+from .solver import Solver, check_not_negative, check_positive
 from .state import FAILED, BatchState
 
 Keep = Literal["last", "best"]
 
 
-class NoiseAlignment(L.LightningModule):
+class NoiseAlignment(Solver):
     """Optimises the noises of one batch of prompt-seeds.
 
     Args:
         backbone: the frozen text-to-image model.
-        reward: what is to go up; must be differentiable.
+        reward: what is to go up; must be differentiable, unless the method takes black boxes.
         objective: the method.
         clip: CLIPScore of the traces and records; null leaves the column empty.
         iterations: K, updates a job (50 in the paper, section 5).
-        lr: learning rate (0.01 in the paper, A.1).
+        lr: learning rate (0.01 in the paper, A.1). It, `optimizer` and what belongs to it, and `clip_norm` are not
+            for methods with an update rule of their own, such as Langevin.
         weight_decay: decay of the noise; 0.01, torch's default, is what the public DNO code runs.
         optimizer: `adamw` (MIRA, DNO) or `sgd` with Nesterov's momentum (ReNO).
         momentum: of `sgd`.
@@ -79,58 +79,35 @@ class NoiseAlignment(L.LightningModule):
         save_every: int = 1,
         film_frames: int = 4,
     ) -> None:
-        super().__init__()
-        _check(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
-        _check_not_negative(
-            weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames
-        )
-        if not reward.differentiable:
-            raise ValueError(
-                f"{type(objective).__name__} needs reward gradients, but {reward.name} has none: "
-                "take a differentiable reward (Aesthetic, Brightness, CLIPScore, Darkness)"
-            )
-        self.backbone, self.reward, self.objective, self.clip = backbone, reward, objective, clip
+        super().__init__(backbone, reward, clip)
+        check_positive(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
+        check_not_negative(weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames)
+        objective.check(backbone, reward)
+        self.objective = objective
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
         self.update, self.momentum = optimizer, momentum
         if store_steps != "auto":
-            _check_not_negative(store_steps=store_steps)
+            check_not_negative(store_steps=store_steps)
         self.engine: EngineName = engine
         self.store_steps, self.keep = store_steps, keep
         self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
-        self.run: RunFolder | None = None
-        self.config_hash = ""
-        self.state: BatchState | None = None
-        self.problem: Problem | None = None
-        self.opened: int | None = None
-        self.results: list[Result] = []
-        self._spent = backbone.spent
+        self._scored, self.largest_norm = Compute(), clip_norm
+
+    @property
+    def method(self) -> str:
+        return self.objective.name
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        own = self.objective.optimizer(self.noise, self.state.jobs if self.state is not None else [])
+        self.largest_norm = self.clip_norm if own is None else math.inf
+        if own is not None:
+            return own
         options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.update == "sgd":
             return torch.optim.SGD([self.noise], **options, momentum=self.momentum, nesterov=self.momentum > 0)
         return torch.optim.AdamW([self.noise], **options)
-
-    def on_fit_start(self) -> None:
-        """Move the frozen parts, drop what is finished, and set the number of rounds."""
-        self.backbone.to(self.device)
-        self.reward = self.reward.to(self.device)
-        self.clip = None if self.clip is None else self.clip.to(self.device)
-        if self.run is not None:
-            self.data.drop_finished({record["key"] for record in self.run.records()})
-        self.trainer.strategy.barrier()
-        self.trainer.fit_loop.max_epochs = self.data.rounds(self.trainer.world_size)
-
-    @property
-    def data(self) -> PromptData:
-        """The jobs of this fit."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
-
-    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
-        if self.opened != self.trainer.current_epoch:
-            self._open(self.trainer.current_epoch)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The summed loss of the jobs that run; 0 where there is nothing to do, so that processes stay in step."""
@@ -138,7 +115,9 @@ class NoiseAlignment(L.LightningModule):
         if state is None or problem is None or state.tick >= self.iterations or not bool(state.running.any()):
             return self.noise.sum() * 0
         began = time.perf_counter()
-        loss = self.objective.loss(problem, self.noise, state.anchor, state.tick)
+        loss = self.objective.loss(problem, self.noise, state.anchor, state.tick, state.memory)
+        state.memory = {name: value.detach() for name, value in loss.memory.items()}
+        self._scored = Compute(reward=loss.scored)
         self._look(state, problem, loss.outcome.detach())
         state.stop(~torch.isfinite(loss.value.detach()), FAILED)
         self._began = began
@@ -151,11 +130,10 @@ class NoiseAlignment(L.LightningModule):
         state, gradient = self.state, self.noise.grad
         if state is None or gradient is None or not len(gradient) or not bool(state.running.any()):
             return
-        if self.objective.noises == "initial":
-            gradient[:, :-1] = 0  # what is not learned has no part in the norm
+        gradient[:, ~self.moves] = 0  # what is not learned has no part in the norm
         norm = gradient.flatten(1).norm(dim=1)
         state.stop(~torch.isfinite(norm), FAILED)
-        scale = torch.where(state.running, self.clip_norm / norm.clamp(min=self.clip_norm), torch.zeros_like(norm))
+        scale = torch.where(state.running, 1 / (norm / self.largest_norm).clamp(min=1), torch.zeros_like(norm))
         gradient.copy_(torch.where(_rows(state.running, gradient), gradient * _rows(scale, gradient), 0.0))
         for row in state.trace[len(state.trace) - state.rows_last :]:
             row["grad_norm"] = float(norm[state.place(row["key"])])
@@ -173,39 +151,22 @@ class NoiseAlignment(L.LightningModule):
             self._put_back(state)
             rows = state.trace[len(state.trace) - state.rows_last :]
             if rows:
-                state.add_cost(time.perf_counter() - self._began, self.spent_since_last())
+                state.add_cost(time.perf_counter() - self._began, self.spent_since_last() + self._scored)
             state.tick, state.rows_last = state.tick + 1, 0
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
                 state.noise = self.noise.detach()
                 state.save(self.run.state_path(state.index), self._optimizer().state_dict())
-        means = means_over_processes(rows, self.trainer.strategy.reduce, self.device)
-        if means:
-            self.log_dict(
-                {name: means[name] for name in ("reward", "drift", "clip") if name in means},
-                prog_bar=True,
-                logger=False,
-            )
-            for logger in self.trainer.loggers:
-                logger.log_metrics(means | {"round": self.trainer.current_epoch}, step=self.global_step)
+        self.report(rows, self.global_step)
 
-    def on_train_epoch_end(self) -> None:
-        """The last look at every job of this round, then images, noise, trace and records."""
-        if self.state is not None:
-            self.state.noise = self.noise.detach()
-        finish(self)
+    def last_look(self, state: BatchState, problem: Problem) -> Outcome:
+        state.noise = self.noise.detach()
+        return last_look(self, state, problem)
 
-    def spent_since_last(self) -> Compute:
-        """What the backbone has computed since this was last asked."""
-        before, self._spent = self._spent, self.backbone.spent
-        return self._spent - before
-
-    def _open(self, round_: int) -> None:
-        self.opened = round_
-        index = self.data.at(round_, self.global_rank, self.trainer.world_size)
+    def open_round(self, index: int | None) -> None:
         optimizer = None
         if index is None:
             self.state, self.problem = None, None
-            noise = torch.zeros(0, *self.backbone.noise_shape, device=self.device)
+            noise = self.noise.detach()[:0]
         else:
             self.state, optimizer = self._load(index, self.data.batches[index])
             noise = self.state.noise
@@ -220,27 +181,53 @@ class NoiseAlignment(L.LightningModule):
         if isinstance(self.store_steps, int):
             return replace(problem, engine=Engine(self.engine, self.store_steps))
         shared = self.trainer.world_size if self.device.type == "cpu" else 1
-        stored = affordable_steps(self.backbone, problem.condition, noise, shared)
+        stored = affordable_steps(self.backbone, problem.condition, noise, shared * self.objective.candidates)
         self.spent_since_last()  # measuring is no part of the method
         return replace(problem, engine=Engine(self.engine, stored))
 
     def _load(self, index: int, jobs: list[Job]) -> tuple[BatchState, dict[str, Any] | None]:
         if self.run is not None and self.run.state_path(index).exists():
             return BatchState.load(self.run.state_path(index), self.device)
-        return BatchState.new(index, jobs, draw(jobs, self.backbone.noise_shape).to(self.device)), None
+        state = BatchState.new(index, jobs, self.objective.start(jobs, self.backbone.noise_shape).to(self.device))
+        state.best_noise = self.objective.split(state.noise)[: len(jobs)].clone()
+        return state, None
 
-    def _look(self, state: BatchState, problem: Problem, outcome: Outcome) -> None:
-        """Record one evaluated iteration of the jobs that run, and stop those that are done."""
-        evaluate(state, problem, outcome, self.noise.detach(), self.clip, self.elbo_pairs, self.drift_limit)
+    def look(self, state: BatchState, problem: Problem, attempts: Outcome) -> Outcome:
+        """Record one evaluated iteration of the jobs that run.
+
+        Of several noises a job, the first iteration shows that of the job's seed, which is the same under every
+        method, and later ones the noise that would be returned.
+        """
+        more = {name: state.memory[name] for name in ("beta",) if name in state.memory}
+        if state.anchor is None:
+            state.anchor = attempts.trajectory
+        else:
+            state.rows = self.objective.answer(attempts.reward)
+        if self.objective.candidates == 2:
+            others = (state.rows + len(state.jobs)) % len(attempts.reward)
+            drift = surrogate(state.anchor.energies[0], attempts.trajectory.energies[0])
+            more |= {"loser_reward": attempts.reward[others], "loser_drift": drift[others]}
+        noise = self.objective.split(self.noise.detach())[state.rows]
+        outcome = attempts.rows(state.rows)
+        evaluate(state, problem, outcome, noise, self.clip, self.elbo_pairs, self.drift_limit, more)
+        return outcome
+
+    def _look(self, state: BatchState, problem: Problem, attempts: Outcome) -> None:
+        """Record one iteration, keep its frame, and stop the jobs that are done."""
+        outcome = self.look(state, problem, attempts)
         state.keep_frame(outcome.trajectory.images, self.iterations, self.film_frames)
         stop_finished(state, self.target_reward, self.patience, self.drift_limit)
 
     def _put_back(self, state: BatchState) -> None:
         before = self._before
         kept = _rows(state.running, before).expand_as(before).clone()
-        if self.objective.noises == "initial":
-            kept[:, :-1] = False
+        kept[:, ~self.moves] = False
         self.noise.data = torch.where(kept, self.noise.data, before)
+
+    @property
+    def moves(self) -> Tensor:
+        """Which of the learned maps move, [maps]."""
+        return self.objective.moves(self.noise.shape[1]).to(self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
@@ -248,15 +235,3 @@ class NoiseAlignment(L.LightningModule):
 
 def _rows(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
-
-
-def _check(**positive: float) -> None:
-    for name, value in positive.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")
-
-
-def _check_not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")

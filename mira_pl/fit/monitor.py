@@ -1,6 +1,7 @@
 """What is looked at in every iteration: the columns of the trace, the best iterate, and whether a job is done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,15 +26,20 @@ def evaluate(
     clip: Reward | None,
     elbo_pairs: int,
     limit: float | None,
+    more: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Add a trace row for every running job, and keep the best noise: of highest reward, within the drift limit."""
+    """Add a trace row for every running job, and keep the best noise: of highest reward, within the drift limit.
+
+    `more` are further columns of the trace.
+    """
     path = outcome.trajectory
     if state.anchor is None:
         state.anchor = path
-    drift = surrogate(state.anchor.energies[0], path.energies[0])
+    start = state.anchor.energies[0, state.rows]
+    drift = surrogate(start, path.energies[0])
     columns = {
         "reward": outcome.reward,
-        "S0": state.anchor.energies[0],
+        "S0": start,
         "S": path.energies[0],
         "drift": drift,
         "noise_norm": noise.flatten(1).norm(dim=1),
@@ -45,11 +51,12 @@ def evaluate(
         loss = problem.denoising_loss(path.latents, elbo_pairs)
         state.start_loss = loss if state.start_loss is None else state.start_loss
         columns["elbo"] = loss - state.start_loss
-    _add_rows(state, columns)
+    _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
     better = state.running & (outcome.reward > state.best_reward)
     if limit is not None:
         better = better & (drift.abs() <= limit)
+    state.best_row = torch.where(better, state.rows, state.best_row)
     state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
     state.best_reward = torch.where(better, outcome.reward, state.best_reward)
     state.best_tick = torch.where(better, state.tick, state.best_tick)
@@ -68,7 +75,7 @@ def stop_finished(state: BatchState, target: float | None, patience: int | None,
 
 
 def means_over_processes(
-    rows: Sequence[dict[str, Any]], reduce: Callable[..., Tensor], device: torch.device
+    rows: Sequence[Mapping[str, Any]], reduce: Callable[..., Tensor], device: torch.device
 ) -> dict[str, float]:
     """Mean of every column over the jobs of all processes, by one sum. Every process must call it."""
     sums = torch.zeros(2 * len(MEANS) + 2, dtype=torch.float64, device=device)

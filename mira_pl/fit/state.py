@@ -3,10 +3,11 @@
 import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from ..runs import write_atomic
 from ..trajectory import Trajectory
@@ -19,34 +20,43 @@ COUNTS = ("unet", "vae", "reward", "backward")
 
 @dataclass(eq=False)
 class BatchState:
-    """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration."""
+    """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration.
 
+    A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
+    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `memory` belongs to the
+    method.
+    """
+
+    trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
     index: int
     jobs: list[Job]
-    noise: Noise
-    start_noise: Noise
+    noise: Tensor
+    start_noise: Tensor
     status: Tensor
     stopped_at: Tensor
     best_noise: Noise
     best_reward: PerJob
     best_tick: Tensor
+    rows: Tensor
+    best_row: Tensor
     tick: int = 0
     anchor: Trajectory | None = None
     start_loss: PerJob | None = None
     trace: list[dict[str, Any]] = field(default_factory=list)
     rows_last: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
     frames: list[Tensor] = field(default_factory=list)
     compute: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seconds: float = 0.0
 
-    @staticmethod
-    def new(index: int, jobs: list[Job], noise: Noise) -> "BatchState":
+    @classmethod
+    def new(cls, index: int, jobs: list[Job], noise: Tensor) -> Self:
         """A batch before its first iteration."""
         nothing = torch.zeros(len(jobs), dtype=torch.long, device=noise.device)
-        worst = torch.full((len(jobs),), -torch.inf, device=noise.device)
-        return BatchState(
-            index, jobs, noise, noise.clone(), nothing, nothing.clone(), noise.clone(), worst, nothing.clone()
-        )
+        worst, rows = torch.full((len(jobs),), -torch.inf, device=noise.device), torch.arange(len(jobs)).to(nothing)
+        start, best = noise.clone(), noise.clone()
+        zeros = nothing.clone(), nothing.clone()
+        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone())
 
     @property
     def begun(self) -> Trajectory:
@@ -67,12 +77,12 @@ class BatchState:
         self.stopped_at = torch.where(which, self.tick, self.stopped_at)
 
     def add_cost(self, seconds: float, spent: Compute) -> None:
-        """Every attempt decodes once and is scored once, so reward calls are decoder calls."""
+        """Every attempt decodes once and is scored once: reward calls are decoder calls, and those without one."""
         self.seconds += seconds
         for name, count in (
             ("unet", spent.unet),
             ("vae", spent.vae),
-            ("reward", spent.vae),
+            ("reward", spent.vae + spent.reward),
             ("backward", spent.backward),
         ):
             self.compute[name] += count
@@ -91,14 +101,15 @@ class BatchState:
         """Tensors and primitives only, in one atomic step."""
         values = {f.name: getattr(self, f.name) for f in fields(self)} | {"optimizer": optimizer}
         values["jobs"] = [(job.prompt, job.seed, job.key) for job in self.jobs]
-        if self.anchor is not None:
-            values["anchor"] = {f.name: getattr(self.anchor, f.name) for f in fields(self.anchor)}
+        for name, value in values.items():
+            if isinstance(value, Trajectory):
+                values[name] = {f.name: getattr(value, f.name) for f in fields(value)}
         buffer = io.BytesIO()
         torch.save(values, buffer)
         write_atomic(path, buffer.getvalue())
 
-    @staticmethod
-    def load(path: Path, device: torch.device) -> tuple["BatchState", dict[str, Any]]:
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> tuple[Self, dict[str, Any]]:
         """The state and the optimiser's state.
 
         Raises:
@@ -108,9 +119,10 @@ class BatchState:
             values = torch.load(path, map_location=device, weights_only=True)
             optimizer = values.pop("optimizer")
             values["jobs"] = [Job(*job) for job in values["jobs"]]
-            if values["anchor"] is not None:
-                values["anchor"] = Trajectory(**values["anchor"])
-            return BatchState(**values), optimizer
+            for name in cls.trajectories:
+                if values[name] is not None:
+                    values[name] = Trajectory(**values[name])
+            return cls(**values), optimizer
         except Exception as error:  # a truncated or foreign file fails in many ways, all of them final
             reason = str(error).split("\n")[0]
             raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..problem import Problem
 from ..trajectory import Trajectory
 from ..types import Noise, PerJob
-from .base import Learned, Loss, Objective
+from .base import NOTHING, Learned, Loss, Memory, Objective
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class DNO(Objective):
                 f"subsample and permutations must be at least 0, got {self.subsample}, {self.permutations}"
             )
 
-    def loss(self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int) -> Loss:
+    def loss(
+        self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int, memory: Memory = NOTHING
+    ) -> Loss:
         steps = problem.backbone.schedule.steps
         if self.opt_time is not None and not 0 <= self.opt_time <= steps:
             raise ValueError(f"opt_time must be in 0..{steps} (T), got {self.opt_time}")

@@ -10,7 +10,7 @@ from ..drift import Measure, Penalty, ScoreDifference, ScoreEnergy, penalise, su
 from ..problem import Outcome, Problem
 from ..trajectory import Trajectory
 from ..types import Noise, PerJob
-from .base import Learned, Loss, Objective
+from .base import NOTHING, Learned, Loss, Memory, Objective
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class MIRA(Objective):
         if self.elbo_pairs < 1:
             raise ValueError(f"elbo_pairs must be at least 1, got {self.elbo_pairs}")
 
-    def loss(self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int) -> Loss:
+    def loss(
+        self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int, memory: Memory = NOTHING
+    ) -> Loss:
         outcome = problem.attempt(noise, self.measures(anchor), keep_eps=anchor is None)
         return Loss(-outcome.reward + self.beta * self.penalty(problem, outcome, anchor), outcome)
 

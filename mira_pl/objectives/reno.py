@@ -7,7 +7,7 @@ import torch
 from ..problem import Problem
 from ..trajectory import Trajectory
 from ..types import Latents, Noise, PerJob
-from .base import Learned, Loss, Objective
+from .base import NOTHING, Learned, Loss, Memory, Objective
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class ReNO(Objective):
         if self.norm_weight < 0:
             raise ValueError(f"norm_weight must be at least 0, got {self.norm_weight}; 0 turns the penalty off")
 
-    def loss(self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int) -> Loss:
+    def loss(
+        self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int, memory: Memory = NOTHING
+    ) -> Loss:
         outcome = problem.attempt(noise, self.measures(anchor), keep_eps=anchor is None)
         return Loss(-outcome.reward + self.norm_weight * norm_penalty(noise[:, -1]), outcome)
 

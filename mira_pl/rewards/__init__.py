@@ -1,6 +1,6 @@
 """What images are scored by, each by the short name that YAML uses."""
 
-from .base import Reward, Term, Weighted
+from .base import BlackBox, Reward, Term, Weighted
 from .blip_vqa import BLIPVQA
 from .clip import Aesthetic, CLIPScore
 from .hpsv2 import HPSv2
@@ -11,6 +11,7 @@ from .pixels import Brightness, Darkness, JPEGSize
 __all__ = [
     "BLIPVQA",
     "Aesthetic",
+    "BlackBox",
     "Brightness",
     "CLIPScore",
     "Darkness",

@@ -37,6 +37,32 @@ class Reward(ABC):
         return self
 
 
+@dataclass(frozen=True, eq=False)
+class BlackBox(Reward):
+    """Any reward by its values alone: no gradient leaves it, as of a reward that has none.
+
+    Args:
+        reward: what scores.
+    """
+
+    reward: Reward
+    differentiable: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """That of the reward inside."""
+        return self.reward.name
+
+    @torch.no_grad()
+    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
+        """The reward's own score, detached."""
+        return self.reward.score(images, prompts)
+
+    def to(self, device: torch.device) -> Self:
+        """The moved reward, as closed as before."""
+        return replace(self, reward=self.reward.to(device))
+
+
 @dataclass(frozen=True)
 class Term:
     """One summand of `Weighted`."""

@@ -67,6 +67,18 @@ class BackboneConformance:
             whole = alpha**0.5 * prediction.x0 + (1 - alpha) ** 0.5 * prediction.eps
             torch.testing.assert_close(whole, x, atol=1e-4, rtol=1e-4)
 
+    def test_guidance_adds_the_prompts_part(self, backbone: Backbone) -> None:
+        """eps_u + w pull, where eps_u + pull is the prediction without guidance."""
+        x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
+        for step in range(backbone.schedule.steps):
+            plain, (seen, pull) = backbone.predict(x, step, condition), backbone.guided(x, step, condition)
+            assert torch.equal(seen.eps, plain.eps) and torch.equal(seen.x0, plain.x0)
+            scale, backbone.guidance = backbone.guidance, 1.0
+            alone = backbone.predict(x, step, condition)
+            backbone.guidance = scale
+            torch.testing.assert_close((scale - 1) * pull, plain.eps - alone.eps, atol=2e-5, rtol=1e-4)
+            assert scale > 1 or (pull == 0).all()
+
     def test_predictions_are_deterministic(self, backbone: Backbone) -> None:
         x, condition = randn(3, *backbone.latent_shape), backbone.encode(PROMPTS)
         first = backbone.eps(x, 1, condition)

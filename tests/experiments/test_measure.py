@@ -10,32 +10,27 @@ from mira_pl.runs import RunFolder
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two short runs of two white animals towards darkness."""
+    """Short runs of two white animals towards darkness; a search of one round has no filmstrip."""
     folder = tmp_path_factory.mktemp("runs")
-    flags = [
-        "--model.backbone.init_args.steps",
-        "4",
-        "--model.iterations",
-        "6",
-        "--model.elbo_pairs",
-        "1",
-        "--model.lr",
-        "0.1",
-    ]
-    shared = ["fit", "--config", "configs/emoji_darkness.yaml", "--data.limit", "2", "--wandb.mode", "disabled", *flags]
-    for name in ("dno", "mira"):
-        assert main([*shared, "--config", f"configs/methods/{name}.yaml", "--out", str(folder / name)]) == 0
+    learned = ["--model.iterations", "6", "--model.lr", "0.1"]
+    flags = {"dno": learned, "mira": learned, "fk": ["--model.search.particles", "2"]}
+    shared = ["--data.limit", "2", "--wandb.mode", "disabled", "--model.elbo_pairs", "1"]
+    shared += ["--model.backbone.init_args.steps", "4"]
+    for name, own in flags.items():
+        configs = ["--config", "configs/emoji_darkness.yaml", "--config", f"configs/methods/{name}.yaml"]
+        assert main(["fit", *configs, *shared, *own, "--out", str(folder / name)]) == 0
     return folder
 
 
 def test_hacking_tables(runs, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["experiment", "hacking", f"DNO={runs / 'dno'}", f"MIRA={runs / 'mira'}", "--out", str(out)]) == 0
+    named = [f"{name.upper()}={runs / name}" for name in ("dno", "mira", "fk")]
+    assert main(["experiment", "hacking", *named, "--out", str(out)]) == 0
     outcome = pd.read_csv(out / "outcome.csv")
-    assert outcome["method"].tolist() == ["DNO", "MIRA"]
-    assert outcome["jobs"].tolist() == [2, 2]
+    assert outcome["method"].tolist() == ["DNO", "MIRA", "FK"]
+    assert outcome["jobs"].tolist() == [2, 2, 2]
     path = pd.read_csv(out / "curves.csv")
-    assert path.groupby("method").size().tolist() == [6, 6]
+    assert path.groupby("method", sort=False).size().tolist() == [6, 6, 2]
     assert path["iteration"].max() == 6
     assert Image.open(out / "figure.png").size[0] > 100
     both = Image.open(out / "strips.png").size

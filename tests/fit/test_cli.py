@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from mira_pl.__main__ import main
-from mira_pl.fit.cli import build
+from mira_pl.fit import NoiseAlignment, NoiseSearch
+from mira_pl.fit.cli import build, plain
+from mira_pl.objectives import DNO
 from mira_pl.rewards import Brightness
+from mira_pl.runs import config_hash
+from mira_pl.searches import FK
 
 
 def refused(capsys, *argv: str) -> str:
@@ -28,7 +33,7 @@ def refused(capsys, *argv: str) -> str:
     ("flags", "words"),
     [
         (["--model.iteratons", "3"], ["iteratons", "Did you mean", "iterations"]),
-        (["--model.reward", "Brightnes"], ["Brightnes", "Did you mean 'Brightness'"]),
+        (["--model.reward", "Brightnes"], ["no reward is called 'Brightnes'", "Did you mean 'Brightness'"]),
         (["--model.objective", "MRIA"], ["MRIA", "Did you mean 'MIRA'"]),
         (["--model.iterations", "many"], ["iterations", "many"]),
         (["--model.iterations", "0"], ["iterations", "greater than 0"]),
@@ -39,8 +44,30 @@ def refused(capsys, *argv: str) -> str:
         (["--data.prompts", "[]"], ["prompts", "empty"]),
         (["--data.prompts", "animls"], ["animls", "animals"]),
         (["--data.seeds", "[]"], ["seeds", "empty"]),
-        (["--model.reward", "JPEGSize"], ["JPEGSize", "gradient", "Brightness"]),
+        (
+            ["--model.reward", "JPEGSize"],
+            ["JPEGSize", "gradient", "Brightness", "MIRADPO", "EstimatedGradient"],
+        ),
+        (
+            ["--model.reward", '{"class_path": "BlackBox", "init_args": {"reward": "Darkness"}}'],
+            ["but Darkness has none"],
+        ),
+        (["--model.objective", "DriftBudget", "--model.objective.budget", "0"], ["budget", "greater than 0"]),
         (["--model.backbone.init_args.model", "no/such/folder"], ["no/such/folder"]),
+        (["--model", "NoiseSerch"], ["NoiseSerch", "Did you mean 'NoiseSearch'"]),
+        (["--model", "NoiseSearch", "--model.search", "FKK"], ["no search is called 'FKK'", "Did you mean 'FK'"]),
+        (["--model", "NoiseSearch", "--model.search", "FK", "--model.search.particle", "3"], ["'particles'"]),
+        (["--model", "NoiseSearch", "--model.search", "FK", "--model.search.particles", "0"], ["particles", "got 0"]),
+        (["--model", "NoiseSearch"], ["NoiseSearch", "search"]),
+        (["--model", "NoiseSearch", "--model.search", "DAS", "--model.reward", "JPEGSize"], ["DAS", "JPEGSize", "FK"]),
+        (
+            ["--model", "NoiseSearch", "--model.search", "FK", "--model.backbone.init_args.eta", "0"],
+            ["FK", "no noise", "eta", "BestOfN"],
+        ),
+        (
+            ["--model", "NoiseSearch", "--model.search", "CoDe", "--model.backbone.init_args.steps", "1"],
+            ["CoDe", "one step", "BestOfN"],
+        ),
         (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
         (["--trainer.devices", "0"], ["trainer", "devices='0'"]),
@@ -146,15 +173,39 @@ def test_flags_reach_their_objects(arguments):
             "2",
         ]
     )
-    assert cli.model.objective.beta == 0.5
+    assert isinstance(cli.model, NoiseAlignment) and cli.model.objective.beta == 0.5
     assert [(job.prompt, job.seed) for job in cli.datamodule.jobs] == [
         ("a white cat", 0), ("a fox", 0), ("a white cat", 1), ("a fox", 1),
     ]  # fmt: skip
 
 
-def test_environment_variables(arguments, monkeypatch):
+def test_environment_variables(capsys, arguments, monkeypatch):
     monkeypatch.setenv("MIRA_MODEL__LR", "0.125")
-    assert build(arguments).model.lr == 0.125
+    monkeypatch.setenv("MIRA_MODEL__ITERATIONS", "7")  # the config names it too, and wins
+    cli = build(arguments)
+    assert cli.model.lr == 0.125 and cli.model.iterations == 3
+    monkeypatch.setenv("MIRA_MODEL__LRR", "0.125")
+    assert "lrr" in refused(capsys, *arguments)
+
+
+def test_a_search_takes_the_place_of_an_objective(arguments):
+    """What both models have stays, what only one has goes: the base config names an objective and iterations."""
+    flags = ["--model", "NoiseSearch", "--model.search", "FK", "--model.search.particles", "3"]
+    cli = build([*arguments, *flags])
+    assert isinstance(cli.model, NoiseSearch) and cli.model.search == FK(particles=3)
+    assert isinstance(cli.model.reward, Brightness) and cli.model.backbone.schedule.steps == 3
+    again = build([*arguments, *flags, "--model", "NoiseAlignment", "--model.objective", "DNO"])
+    assert isinstance(again.model, NoiseAlignment) and again.model.objective == DNO()
+
+
+@pytest.mark.parametrize("flags", [[], ["--model", "NoiseSearch", "--model.search", "CoDe"]])
+def test_the_resolved_configuration_is_a_configuration(arguments, tmp_path, flags):
+    """As it is written, and with the same hash: models of the default class are written as configs write them."""
+    first = plain(build([*arguments, *flags]))
+    assert ("class_path" in first["model"]) == bool(flags)
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(first))
+    again = plain(build(["--config", str(tmp_path / "again.yaml")]))
+    assert again == first and config_hash(again) == config_hash(first)
 
 
 def test_print_config_builds_nothing(capsys, arguments, tmp_path):

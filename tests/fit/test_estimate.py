@@ -53,6 +53,11 @@ def test_a_model_nobody_counted_is_unknown(estimate):
     assert emoji.peak is None and 0.05 < emoji.weights < 0.1
 
 
+def test_of_a_search_the_weights_are_known(estimate):
+    searched, learned = estimate(*XL_HPS, "--config", "configs/methods/fk.yaml"), estimate(*XL_HPS)
+    assert searched.peak is None and (searched.weights, searched.encoders) == (learned.weights, learned.encoders)
+
+
 def test_parameters_are_read_from_headers(tiny_sd):
     count = sum(t.numel() for t in load_file(tiny_sd / "unet" / "diffusion_pytorch_model.safetensors").values())
     need = Need(str(tiny_sd), "unet", (("config.json",), ("diffusion_pytorch_model.safetensors",)))

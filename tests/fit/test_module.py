@@ -71,8 +71,8 @@ def test_clipping_is_a_jobs_own(tiny_sd):
     """A job with a gradient a million times larger does not change its neighbour."""
 
     class Spiky(DNO):
-        def loss(self, problem, noise, anchor, tick):
-            loss = super().loss(problem, noise, anchor, tick)
+        def loss(self, problem, noise, anchor, tick, memory):
+            loss = super().loss(problem, noise, anchor, tick, memory)
             scale = torch.tensor([1e6 if prompt == "a cat" else 1.0 for prompt in problem.prompts])
             return Loss(loss.value * scale, loss.outcome)
 
@@ -115,8 +115,8 @@ def test_jobs_stop_on_their_own(tiny_sd):
 
 def test_patience_and_drift_limit(tiny_sd):
     class Backwards(DNO):
-        def loss(self, problem, noise, anchor, tick):
-            loss = super().loss(problem, noise, anchor, tick)
+        def loss(self, problem, noise, anchor, tick, memory):
+            loss = super().loss(problem, noise, anchor, tick, memory)
             return Loss(-loss.value, loss.outcome)
 
     worse = small_align(tiny_sd, Backwards(), patience=1)
@@ -145,8 +145,8 @@ def test_initial_learns_x_T_alone(run_fit, tmp_path):
 @pytest.mark.parametrize("where", ["reward", "gradient"])
 def test_a_job_that_is_not_finite_is_stopped_and_marked(tiny_sd, where):
     class Broken(DNO):
-        def loss(self, problem, noise, anchor, tick):
-            loss = super().loss(problem, noise, anchor, tick)
+        def loss(self, problem, noise, anchor, tick, memory):
+            loss = super().loss(problem, noise, anchor, tick, memory)
             bad = torch.tensor([prompt == "a cat" for prompt in problem.prompts])
             if tick < 1:
                 return loss

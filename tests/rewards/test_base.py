@@ -5,7 +5,7 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 
-from mira_pl.rewards import Brightness, CLIPScore, Darkness, JPEGSize, Reward, Term, Weighted
+from mira_pl.rewards import BlackBox, Brightness, CLIPScore, Darkness, JPEGSize, Reward, Term, Weighted
 
 PROMPTS = ["a cat"] * 4
 
@@ -79,3 +79,16 @@ def test_yaml_names_rewards_by_class(tiny_clip, images):
     expected = 5 * CLIPScore(str(tiny_clip)).score(images, PROMPTS)
     expected = expected + 0.5 * JPEGSize(80).score(images, PROMPTS) + Brightness().score(images, PROMPTS)
     torch.testing.assert_close(reward.score(images, PROMPTS), expected)
+
+
+def test_a_black_box_gives_values_and_nothing_else(images):
+    images.requires_grad_()
+    closed = BlackBox(Brightness())
+    assert torch.equal(closed.score(images, PROMPTS), Brightness().score(images, PROMPTS).detach())
+    assert not closed.score(images, PROMPTS).requires_grad
+    assert closed.name == "Brightness" and not closed.differentiable
+    assert not Weighted([Term(closed, 1.0), Term(Darkness(), 1.0)]).differentiable
+
+
+def test_a_black_box_moves_what_is_in_it():
+    assert BlackBox(Placed()).to(torch.device("cpu")).reward.device == "cpu"

@@ -1,0 +1,117 @@
+"""Every overlay of configs/methods under the main loop: counted, repeatable, resumable, blind to batch and process."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from forked import comparable, in_child, same_files
+from safetensors.torch import load_file
+
+from mira_pl.fit.cli import fit
+from mira_pl.fit.state import BatchState
+from mira_pl.runs import RunFolder
+
+ROOT = Path(__file__).parent.parent.parent
+METHODS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
+T, K = 6, 3  # denoiser calls of a sampling: three steps with guidance; iterations
+LAST = {"unet": T, "vae": 1, "reward": 1, "backward": 0}
+PLAIN = {"unet": 2 * T, "vae": 1, "reward": 1, "backward": T}  # forward, and again on the way back
+SPENT = {  # an iteration, and the looks at the end
+    "mira_dpo": ({name: 2 * count for name, count in PLAIN.items()}, {name: 2 * count for name, count in LAST.items()}),
+    "dno_hybrid2": ({"unet": 2 * T + 4 * T, "vae": 5, "reward": 5, "backward": T}, LAST),
+    "mira_hybrid2": ({"unet": 2 * T + 4 * T, "vae": 5, "reward": 5, "backward": T}, LAST),
+    "initno": ({"unet": T + 10, "vae": 1, "reward": 1, "backward": 10}, LAST),  # ten updates a round
+    "langevin": (PLAIN, {name: 2 * count for name, count in LAST.items()}),  # and the best one
+    "reno": (PLAIN, {name: 2 * count for name, count in LAST.items()}),
+}
+
+
+@pytest.fixture
+def method_flags(arguments: list[str], request: pytest.FixtureRequest) -> list[str]:
+    """Two prompts in one batch under the overlay, shortened."""
+    short = ["--model.iterations", str(K), "--data.prompts", '["a white cat", "a fox"]']
+    return [*arguments, "--config", str(request.param), *short]
+
+
+def run(flags: list[str], out: Path, *more: str) -> Path:
+    fit([*flags, "--out", str(out), *more])
+    return out
+
+
+each_method = pytest.mark.parametrize("method_flags", METHODS, ids=lambda path: path.stem, indirect=True)
+
+
+@each_method
+def test_a_run_is_counted_repeatable_and_resumable(method_flags, tmp_path, monkeypatch, request) -> None:
+    name = request.node.callspec.id
+    whole, again, killed = run(method_flags, tmp_path / "whole"), tmp_path / "again", tmp_path / "killed"
+    records, trace = RunFolder(whole).records(), RunFolder(whole).trace()
+    each, last = SPENT.get(name, (PLAIN, LAST))
+    assert records[0]["compute"] == {part: K * each[part] + last[part] for part in each}
+    assert [row["iteration"] for row in trace] == [str(k) for k in range(K + 1)] * 2
+    assert [float(row["reward"]) for row in trace if row["iteration"] == "0"] == [r["reward_start"] for r in records]
+    torch.manual_seed(99)
+    assert same_files(whole, run(method_flags, again))
+    calls: list[int] = []
+    save = BatchState.save
+
+    def save_and_die(self: BatchState, *args: object) -> None:
+        save(self, *args)
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchState, "save", save_and_die)
+        assert in_child(lambda: run(method_flags, killed)) == signal.SIGKILL
+    assert list((killed / "state").iterdir())
+    assert same_files(whole, run(method_flags, killed))
+    assert comparable(RunFolder(killed).records()) == comparable(records)
+    kept = ("loser_reward", "loser_drift", "beta", "reward", "drift")
+    assert [[row[c] for c in kept] for row in RunFolder(killed).trace()] == [[row[c] for c in kept] for row in trace]
+
+
+@each_method
+def test_a_batch_is_its_jobs_alone(method_flags, tmp_path) -> None:
+    together, single = (
+        run(method_flags, tmp_path / "two"),
+        run(method_flags, tmp_path / "one", "--data.batch_size", "1"),
+    )
+    for path in sorted((together / "noise").iterdir()):
+        for name, noise in load_file(path).items():
+            torch.testing.assert_close(load_file(single / "noise" / path.name)[name], noise, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+@each_method
+def test_two_processes_are_one(method_flags, tmp_path) -> None:
+    flags = [*method_flags, "--data.batch_size", "1"]
+    one, two = run(flags, tmp_path / "one"), tmp_path / "two"
+    command = [sys.executable, "-m", "mira_pl", "fit", *flags, "--out", str(two)]
+    processes = ["--trainer.devices", "2", "--trainer.strategy", "independent_ddp"]
+    quiet = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "PYTHONWARNINGS": "ignore"}
+    subprocess.run([*command, *processes], env=os.environ | quiet, check=True, capture_output=True, timeout=300)
+    assert same_files(one, two)
+    assert comparable(RunFolder(two).records()) == comparable(RunFolder(one).records())
+
+
+def test_a_pair_returns_its_winner_and_logs_the_loser_apart(arguments, tmp_path) -> None:
+    """Both noises of a job are drawn, learned and compared; the base picture is that of the job's own seed."""
+    dpo = ["--config", str(ROOT / "configs" / "methods" / "mira_dpo.yaml"), "--model.reward", "Brightness"]
+    pair, plain = run([*arguments, *dpo], tmp_path / "pair"), run(arguments, tmp_path / "plain")
+    trace = RunFolder(pair).trace()
+    for record, other in zip(RunFolder(pair).records(), RunFolder(plain).records(), strict=True):
+        rows = [row for row in trace if row["key"] == record["key"]]
+        assert record["method"] == "MIRADPO" and record["reward_start"] == other["reward_start"]
+        assert all(float(row["reward"]) > float(row["loser_reward"]) for row in rows[1:])
+        assert float(rows[-1]["reward"]) == record["reward"] and float(rows[-1]["drift"]) == record["drift"]
+        assert float(rows[0]["loser_drift"]) == 0 and float(rows[-1]["loser_drift"]) not in (0, record["drift"])
+        base = Path("images") / f"{record['key']}.base.png"
+        assert (pair / base).stat().st_size == (plain / base).stat().st_size
+        learned, start = load_file(pair / "noise" / f"{record['key']}.safetensors").values()
+        assert learned.shape == start.shape == (4, 4, 4, 4)
+    assert all("loser_reward" not in row or row["loser_reward"] == "" for row in RunFolder(plain).trace())
