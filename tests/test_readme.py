@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -96,6 +97,23 @@ def test_the_methods_page_runs(tmp_path, monkeypatch, capsys):
         words = tiny(command, tmp_path, TINY_FIT[2:] if searches else TINY_FIT)
         assert main(words) == 0, f"{command}: {capsys.readouterr().err}"
     assert (tmp_path / "searches.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/hacking.md"])
+def test_the_results_are_those_of_the_tables(document):
+    """Every row of the results is the outcome that `experiment hacking` wrote."""
+    rows = re.findall(r"^\| (\w+), from ([\d.]+) \| (.*?) \| (.*) \|$", (ROOT / document).read_text(), re.M)
+    assert len(rows) >= 12
+    for reward, start, method, cells in rows:
+        table = pd.read_csv(ROOT / "docs" / "results" / "hacking" / reward / "outcome.csv").set_index("method")
+        outcome = table.loc[method]
+        assert start == f"{outcome['reward at start']:.2f}"
+        digits = {"reward": (2, 1), "drift": (1, 1), "clip": (0, 1), "animal": (0, 100), "colour": (0, 100)}
+        digits["faithful"] = (0, 100)
+        for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
+            interval = re.findall(r"[-\d.e]+", str(outcome[column]))
+            wanted = [f"{scale * float(number):.{places}f}" for number in interval]
+            assert cell == ("{} ({} .. {})".format(*wanted) if wanted else "-"), f"{reward}, {method}, {column}"
 
 
 def test_the_python_example_runs(monkeypatch):
