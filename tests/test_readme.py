@@ -75,6 +75,15 @@ def test_pages_name_configs_that_are_there(document):
     assert found and all((ROOT / name).is_file() for names in found for name in names)
 
 
+def test_the_hacking_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for command in commands("docs/hacking.md"):
+        words = tiny(command, tmp_path)
+        out = ["--out", str(tmp_path / "tables")] if words[0] == "experiment" else []
+        assert main([*words, *out]) == 0, f"{command}: {capsys.readouterr().err}"
+    assert (tmp_path / "tables" / "outcome.csv").exists()
+
+
 def test_the_methods_page_runs(tmp_path, monkeypatch, capsys):
     """At two steps of one prompt; every overlay is in one of its tables."""
     monkeypatch.chdir(ROOT)
