@@ -100,7 +100,7 @@ def test_no_gpu_where_one_is_asked_for(capsys, arguments, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model.iteratons", "3"], "Did you mean 'model.iterations'"),
+        (["--model.iteratons", "3"], "Did you mean 'iterations'"),
         (["--model.iterations", "many"], "many"),
         (["--model.reward", "Brightnes"], "Did you mean 'Brightness'"),
         (["--trainer.precision", "16-true"], "would round the noise"),
