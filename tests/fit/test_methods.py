@@ -17,7 +17,9 @@ from mira_pl.runs import RunFolder
 
 ROOT = Path(__file__).parent.parent.parent
 OVERLAYS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
-METHODS = [path for path in OVERLAYS if "NoiseSearch" not in path.read_text()]  # those: test_search.py
+LEARNED = [path for path in OVERLAYS if "NoiseSearch" not in path.read_text()]  # the others: test_search.py
+QUICK = ("mira", "mira_dpo")
+METHODS = [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in LEARNED]
 T, K = 6, 3  # denoiser calls of a sampling: three steps with guidance; iterations
 LAST = {"unet": T, "vae": 1, "reward": 1, "backward": 0}
 PLAIN = {"unet": 2 * T, "vae": 1, "reward": 1, "backward": T}  # forward, and again on the way back
@@ -43,7 +45,7 @@ def run(flags: list[str], out: Path, *more: str) -> Path:
     return out
 
 
-each_method = pytest.mark.parametrize("method_flags", METHODS, ids=lambda path: path.stem, indirect=True)
+each_method = pytest.mark.parametrize("method_flags", METHODS, indirect=True)
 
 
 @each_method
