@@ -93,6 +93,7 @@ def test_a_set_that_cannot_be_fetched_says_so(
     need: Need | WebFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Nobody listens on that port."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"cannot be fetched.*refused.* may be a file of prompts too") as caught:

@@ -35,6 +35,7 @@ def test_parts_that_load_nothing_need_nothing():
 
 
 def test_the_command_that_fetches_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     given = ["--config", "configs/sd15_hps.yaml", "--data.prompts", '["a cat"]']

@@ -45,6 +45,7 @@ def test_stopped_by_ctrl_c(reference, run_fit, tmp_path, monkeypatch, capfd):
     out = tmp_path / "stopped"
 
     def stopped() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         try:
             run_fit(out)
         except SystemExit as stop:
