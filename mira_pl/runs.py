@@ -8,19 +8,21 @@
     contact.png          start | result of every job
     page.html            all of it on one page, by `python -m mira_pl show`
     state/               batches in progress; empty when the run is complete
+    .lock                held by the fit that writes
 
 Every file is written beside its place and moved there, so a kill leaves the old file or the new one.
 """
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,7 @@ class RunFolder:
                     "give another folder with --out, or --overwrite true"
                 )
             self.records(), self.trace()
-        others = self.path.exists() and any(path.name != ".config.yaml.tmp" for path in self.path.iterdir())
+        others = self.path.exists() and {path.name for path in self.path.iterdir()} - {".config.yaml.tmp", ".lock"}
         if others and not self.config_path.exists():
             raise FileExistsError(f"{self.path} is not empty and is no run: give another folder with --out")
 
@@ -97,6 +99,24 @@ class RunFolder:
         if overwrite and self.config_path.exists():
             self.clear()
         write_atomic(self.config_path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    @contextlib.contextmanager
+    def opened(self, config: Mapping[str, Any], overwrite: bool = False) -> Iterator[None]:
+        """`prepare`, and keep other fits out until this one ends; the system lets go of what a killed one held.
+
+        Raises:
+            BlockingIOError: another fit writes to the folder.
+        """
+        self.check(config, overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                reason = f"another fit writes to {self.path}: wait for its end, or give another folder with --out"
+                raise BlockingIOError(reason) from error
+            self.prepare(config, overwrite)
+            yield
 
     @property
     def config_path(self) -> Path:

@@ -93,6 +93,26 @@ def test_a_lost_picture_leaves_a_gap_in_the_contact_sheet(tmp_path: Path, left: 
     assert run.save_contact().read_bytes() != whole
 
 
+def test_an_open_folder_is_closed_to_others(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with run.opened(CONFIG):
+        (run.path / "mine.txt").touch()
+        for overwrite in (False, True):
+            with (
+                pytest.raises(BlockingIOError, match=f"^another fit writes to {run.path}: "),
+                run.opened(CONFIG, overwrite),
+            ):
+                pass
+        assert run.config() == CONFIG
+    with run.opened(CONFIG | {"model": {"lr": 1}}, overwrite=True):
+        assert (run.path / "mine.txt").exists()
+
+
+def test_a_kill_right_after_the_lock_stands_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    RunFolder(tmp_path).prepare(CONFIG)
+
+
 @pytest.mark.parametrize("inside", ["", "deeper"])
 def test_a_file_is_no_folder(tmp_path: Path, inside: str) -> None:
     file = tmp_path / "file"
