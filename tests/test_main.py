@@ -37,3 +37,36 @@ def test_another_missing_module_is_no_mistake_of_the_user(monkeypatch):
     monkeypatch.setitem(sys.modules, "mira_pl.experiments.page", None)
     with pytest.raises(ModuleNotFoundError):
         main(["show", "run"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["show"], ["required: RUN", "python -m mira_pl show --help"]),
+        (["show", "x", "--ot", "y"], ["unrecognized arguments: --ot"]),
+        (
+            ["experiment", "toy-kl", "--chains", "many"],
+            ["--chains", "'many'", "python -m mira_pl experiment toy-kl --help"],
+        ),
+        (["experiment", "world-quality", "--sed", "1", "--x"], ["unrecognized arguments: --sed 1 --x"]),
+        (["experiment", "hacking"], ["required: runs"]),
+        (["pretrain"], ["no configuration", "--config configs/world/vae.yaml"]),
+        (["pretrain", "--model.steps", "3"], ["model"]),
+        (["pretrain", "--modle", "VAETraining"], ["--modle", "model"]),
+        (["pretrain", "--model", "VAETrainin"], ["no model is called 'VAETrainin'"]),
+        (["pretrain", "--model", "VAETraining", "--model.stepps", "3"], ["stepps"]),
+        (["pretrain", "--model", "VAETraining", "--model.steps", "0"], ["steps must be greater than 0, got 0"]),
+        (["pretrain", "--model", "VAETraining", "--trainer.devices", "0"], ["the trainer cannot run so: ", "devices"]),
+        (["pretrain", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
+    ],
+)
+def test_a_mistaken_flag_is_one_line(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(argv)
+    except SystemExit as stop:
+        code = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if "Seed set" not in line]
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("mira_pl: ") and len(lines[0]) < 500
+    assert all(word in lines[0] for word in words), lines[0]
+    assert not list(tmp_path.iterdir())
