@@ -8,18 +8,21 @@
     contact.png          start | result of every job
     page.html            all of it on one page, by `python -m mira_pl show`
     state/               batches in progress; empty when the run is complete
+    .lock                held by the fit that writes
 
 Every file is written beside its place and moved there, so a kill leaves the old file or the new one.
 """
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +75,12 @@ class RunFolder:
 
         Raises:
             FileExistsError: the folder holds a run of another configuration, or files that are no run.
+            NotADirectoryError: a file stands in its place.
+            ValueError: the run to continue is damaged.
         """
+        file = next((path for path in (self.path, *self.path.parents) if path.is_file()), None)
+        if file is not None:
+            raise NotADirectoryError(f"{file} is a file: give a folder with --out")
         if self.config_path.exists() and not overwrite:
             other = config_hash(self.config())
             if other != config_hash(config):
@@ -80,7 +88,8 @@ class RunFolder:
                     f"{self.path} holds a run of another configuration ({other}, this one is {config_hash(config)}): "
                     "give another folder with --out, or --overwrite true"
                 )
-        others = self.path.exists() and any(path.name != ".config.yaml.tmp" for path in self.path.iterdir())
+            self.records(), self.trace()
+        others = self.path.exists() and {path.name for path in self.path.iterdir()} - {".config.yaml.tmp", ".lock"}
         if others and not self.config_path.exists():
             raise FileExistsError(f"{self.path} is not empty and is no run: give another folder with --out")
 
@@ -90,6 +99,24 @@ class RunFolder:
         if overwrite and self.config_path.exists():
             self.clear()
         write_atomic(self.config_path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+
+    @contextlib.contextmanager
+    def opened(self, config: Mapping[str, Any], overwrite: bool = False) -> Iterator[None]:
+        """`prepare`, and keep other fits out until this one ends; the system lets go of what a killed one held.
+
+        Raises:
+            BlockingIOError: another fit writes to the folder.
+        """
+        self.check(config, overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                reason = f"another fit writes to {self.path}: wait for its end, or give another folder with --out"
+                raise BlockingIOError(reason) from error
+            self.prepare(config, overwrite)
+            yield
 
     @property
     def config_path(self) -> Path:
@@ -110,12 +137,12 @@ class RunFolder:
         """The resolved configuration.
 
         Raises:
-            ValueError: the file is no YAML mapping.
+            ValueError: the file is no YAML mapping in UTF-8.
         """
         file = self.config_path
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{file} is no YAML ({reason}): restore it, or take another folder with --out") from error
         if not isinstance(content, dict):
@@ -123,19 +150,34 @@ class RunFolder:
         return content
 
     def records(self) -> list[dict[str, Any]]:
-        """One mapping a finished job."""
+        """One mapping a finished job.
+
+        Raises:
+            ValueError: a line is no record.
+        """
         path = self.path / "records.jsonl"
         if not path.exists():
             return []
-        text = path.read_bytes().decode("utf-8", "surrogatepass")  # a prompt from the shell may be no UTF-8
-        return [json.loads(line) for line in text.split("\n") if line]  # splitlines() would also cut at U+2028
+        lines = path.read_bytes().split(b"\n")  # splitlines() would also cut at U+2028
+        return [_record(line, f"line {number} of {path}") for number, line in enumerate(lines, 1) if line]
 
     def trace(self) -> list[dict[str, str]]:
-        """One mapping a job and iteration, every value as text."""
+        """One mapping a job and iteration, every value as text.
+
+        Raises:
+            ValueError: the file is no table of the columns that are known.
+        """
         path = self.path / "trace.csv"
         if not path.exists():
             return []
-        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        try:
+            rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True))
+            if not all(_is_row(row) for row in rows):
+                raise ValueError("a row of other columns, or cut off")
+        except (csv.Error, ValueError) as error:
+            advice = "restore it, or delete it: the curves are lost, the results stay"
+            raise ValueError(f"{path} is damaged ({error}): {advice}") from error
+        return rows
 
     def state_path(self, batch: int) -> Path:
         """Where a batch in progress is kept."""
@@ -170,7 +212,7 @@ class RunFolder:
         """Add finished jobs, in the order of `order`; a job that stood there is replaced. The trace goes first."""
         records, trace = list(records), list(trace)
         new = {record["key"] for record in records}
-        place = {key: index for index, key in enumerate(order)}
+        place = defaultdict(lambda: len(order), {key: index for index, key in enumerate(order)})  # strangers go last
         rows = [row for row in self.trace() if row["key"] not in new] + trace
         rows.sort(key=lambda row: (place[row["key"]], int(row["iteration"])))
         table = io.StringIO()
@@ -184,7 +226,7 @@ class RunFolder:
         write_atomic(self.path / "records.jsonl", lines.encode("utf-8", "surrogatepass"))
 
     def save_contact(self) -> Path:
-        """Start | result of every record on one sheet, with prompts; returns its path."""
+        """Start | result of every record on one sheet, with prompts; returns its path. A lost picture leaves a gap."""
         records = self.records()
         columns = max(1, min(6, math.ceil(math.sqrt(len(records)))))
         rows = math.ceil(len(records) / columns)
@@ -193,7 +235,8 @@ class RunFolder:
         for index, record in enumerate(records):
             left, top = (index % columns) * width, (index // columns) * height
             for offset, kind in ((0, "base"), (CONTACT_SIDE + 2, "")):
-                with Image.open(self.image_path(record["key"], kind)) as picture:
+                path = self.image_path(record["key"], kind)
+                with contextlib.suppress(OSError, SyntaxError), Image.open(path) as picture:
                     sheet.paste(picture.resize((CONTACT_SIDE, CONTACT_SIDE)), (left + offset, top))
             label = record["prompt"].removeprefix("generate an image of ").encode("ascii", "replace").decode()[:40]
             text = f"{label}  {_short(record['reward_start'])} > {_short(record['reward'])}"
@@ -211,6 +254,27 @@ def to_picture(image: Tensor) -> Image.Image:
 def finite(record: Mapping[str, Any]) -> dict[str, Any]:
     """NaN and infinities as null: JSON has neither."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8", "surrogatepass"))  # a prompt from the shell may be no UTF-8
+    except ValueError:
+        record = None
+    texts, numbers = ("key", "prompt"), ("reward_start", "reward")
+    if (
+        not isinstance(record, dict)
+        or not all(isinstance(record.get(name), str) for name in texts)
+        or not all(isinstance(record.get(name, ""), int | float | None) for name in numbers)
+    ):
+        raise ValueError(f"{place} is no record: restore the file, or delete that line to do its job again")
+    return record
+
+
+def _is_row(row: Mapping[Any, Any]) -> bool:
+    """Whether a row can be written again: known columns, all of them there, and a number of the iteration."""
+    known = set(row) <= set(TRACE_COLUMNS) and None not in row.values()
+    return known and bool(row.get("key")) and row.get("iteration", "").isdecimal()
 
 
 def _short(value: float | None) -> str:

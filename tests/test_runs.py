@@ -111,9 +111,9 @@ def test_the_hash_looks_at_what_decides_the_results() -> None:
     assert len(config_hash({})) == 12
 
 
-@pytest.mark.parametrize("content", ["model: [1", "", "just text"])
-def test_a_broken_configuration_is_named(run: RunFolder, content: str) -> None:
-    (run.path / "config.yaml").write_text(content)
+@pytest.mark.parametrize("content", [b"model: [1", b"", b"just text", b"model: \xff"])
+def test_a_broken_configuration_is_named(run: RunFolder, content: bytes) -> None:
+    (run.path / "config.yaml").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.yaml .*take another folder with --out"):
         run.prepare({"a": 1})
 

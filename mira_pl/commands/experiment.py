@@ -1,6 +1,5 @@
 """`python -m mira_pl experiment NAME`: an experiment as a table, CSV files and a figure."""
 
-import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from ..experiments.toy_kl import Drive, TrainedModel, drive, exact_model, figure, summary, train_unet
 from ..runs import write_atomic
+from .arguments import Arguments
 from .measure import hacking, world_quality
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
 
 def toy_kl(argv: Sequence[str]) -> None:
     """Appendix A.5 of MIRA: the surrogate S_0 - S against the true KL, where that is known."""
-    parser = argparse.ArgumentParser(prog="python -m mira_pl experiment toy-kl", description=toy_kl.__doc__)
+    parser = Arguments(prog="python -m mira_pl experiment toy-kl", description=toy_kl.__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/toy-kl"), help="folder of the results")
     parser.add_argument("--chains", type=int, default=2000, help="samples of the distribution; 5000 in A.5")
     parser.add_argument("--unet", action="store_true", help="train a 1-D U-Net too, as in A.5 (minutes)")

@@ -1,6 +1,5 @@
 """Experiments on the emoji world: how well its model draws, and which runs hacked."""
 
-import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +15,12 @@ from ..experiments.quality import contact_sheet, distance_to_renders, measure
 from ..experiments.strips import strips
 from ..judges.truth import TruthJudge
 from ..runs import RunFolder, write_atomic
+from .arguments import Arguments
 
 
 def world_quality(argv: Sequence[str]) -> None:
     """What the judge finds on pictures that the embedded model draws: the figures of its model card."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mira_pl experiment world-quality", description=world_quality.__doc__
-    )
+    parser = Arguments(prog="python -m mira_pl experiment world-quality", description=world_quality.__doc__)
     parser.add_argument("--model", default="emoji", help="'emoji' or a folder in diffusers layout")
     parser.add_argument("--seeds", type=int, default=4, help="pictures a prompt")
     parser.add_argument("--steps", type=int, default=20, help="DDIM steps")
@@ -41,7 +39,7 @@ def world_quality(argv: Sequence[str]) -> None:
 
 def hacking(argv: Sequence[str]) -> None:
     """Reward against truth for finished runs of the emoji world, and the AUROC of every drift measure."""
-    parser = argparse.ArgumentParser(prog="python -m mira_pl experiment hacking", description=hacking.__doc__)
+    parser = Arguments(prog="python -m mira_pl experiment hacking", description=hacking.__doc__)
     parser.add_argument("runs", nargs="+", help="NAME=FOLDER of each run")
     parser.add_argument(
         "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"

@@ -1,6 +1,5 @@
 """`python -m mira_pl show runs/x`: a run, or several compared, as one HTML page that needs nothing else."""
 
-import argparse
 import base64
 import io
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from PIL import Image
 from ..experiments.page import Picture, ShownRun, page
 from ..fit import PromptData
 from ..runs import RunFolder, write_atomic
+from .arguments import Arguments
 
 LARGEST = {"base": 512, "": 512, "film": 1536}  # longer side of every kind of picture on the page
 KEPT_HEIGHT = 160  # pictures up to this height are kept to the bit, higher ones become WebP
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
         FileNotFoundError: a folder does not exist or is no run.
         ValueError: a run has no finished job.
     """
-    parser = argparse.ArgumentParser(prog="python -m mira_pl show", description="Shows runs on one HTML page.")
+    parser = Arguments(prog="python -m mira_pl show", description="Shows runs on one HTML page.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder; several are compared")
     parser.add_argument(
         "--out", type=Path, help="the page; default: page.html in the run folder, compare.html in the first of several"

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.resources import files
 from inspect import signature
 from pathlib import Path
@@ -149,9 +150,14 @@ def fit(argv: Sequence[str]) -> None:
     hush()
     cli = build(argv)
     config = plain(cli)
-    run, module = RunFolder(Path(cli.config["out"])), cli.model
-    if cli.trainer.is_global_zero:
-        run.prepare(config, cli.config["overwrite"])
+    run = RunFolder(Path(cli.config["out"]))
+    with run.opened(config, cli.config["overwrite"]) if cli.trainer.is_global_zero else nullcontext():
+        solve(cli, config, run)
+
+
+def solve(cli: FitCLI, config: dict[str, Any], run: RunFolder) -> None:
+    """Run the trainer on an open folder."""
+    module = cli.model
     module.run, module.config_hash = run, config_hash(config)
     logger = make_logger(cli.config_init["wandb"], run.path, config, module.method, module.reward.name)
     connect_loggers(cli.trainer, logger, run)

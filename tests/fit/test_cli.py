@@ -136,12 +136,6 @@ def test_out_of_memory_says_what_to_lower(capsys, arguments, monkeypatch):
     assert "out of memory" in line and "data.batch_size" in line
 
 
-def test_unknown_command(capsys):
-    assert main(["fti"]) == 2
-    assert "fit" in capsys.readouterr().err
-    assert main([]) == 2
-
-
 @pytest.mark.parametrize(
     "prompt",
     ["../../etc/passwd", "a/b\\c", "line\nbreak\tand \x07 bell", "<script>alert(1)</script>", "x" * 10_000, "猫 🐈"],

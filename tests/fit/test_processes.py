@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,34 @@ def test_two_processes(reference, arguments, tmp_path):
     command(arguments, out, "--trainer.devices", "2", "--trainer.strategy", "independent_ddp")
     assert same_files(reference, out)
     assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
+
+
+def test_two_fits_into_one_folder(reference, arguments, tmp_path):
+    """The second is sent away while the first one lives, even with --overwrite, and a kill lets go of the folder."""
+    out = tmp_path / "shared"
+    start = [sys.executable, "-m", "mira_pl", "fit", *arguments, "--out", str(out)]
+    first = subprocess.Popen([*start, "--model.iterations", "100000"], env=os.environ | ENVIRONMENT)
+    try:
+        wait_for(lambda: (out / "state").exists())
+        second = [*start, "--model.iterations", "3", "--overwrite", "true"]
+        refused = subprocess.run(second, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            f"mira_pl: another fit writes to {out}: wait for its end, or give another folder with --out\n"
+        )
+        assert first.poll() is None and RunFolder(out).config()["model"]["iterations"] == 100000
+    finally:
+        first.kill()
+        first.wait()
+    command(arguments, out, "--overwrite", "true")
+    assert same_files(reference, out)
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
