@@ -28,6 +28,7 @@ import mira_pl.rewards
 import mira_pl.searches
 
 from ..runs import RunFolder, config_hash
+from .checks import DEFAULTS, INDEPENDENT, check_trainer, strategy
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
@@ -37,16 +38,6 @@ from .solver import Solver
 from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
-PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
-TRAINER_DEFAULTS = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "log_every_n_steps": 1,
-    "num_sanity_val_steps": 0,
-    "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
-}
 DEFAULT_MODEL = "mira_pl.fit.NoiseAlignment"
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards, mira_pl.searches)
 MODELS = (NoiseAlignment, NoiseSearch)
@@ -100,7 +91,9 @@ class FitCLI(LightningCLI):
         super().__init__(Solver, PromptData, subclass_mode_model=True, **options)
 
     def before_instantiate_classes(self) -> None:
-        check_trainer(plain(self)["trainer"])
+        trainer = plain(self)["trainer"]
+        check_trainer(trainer)
+        self.config.trainer.strategy = strategy(trainer)
 
     def instantiate_classes(self) -> None:
         ensure(plain(self), self.arguments)
@@ -126,8 +119,8 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
         ValueError: a setting cannot be, or the machine has not what the Trainer is to run on.
     """
     named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
-    if "independent_ddp" not in StrategyRegistry.available_strategies():
-        StrategyRegistry.register("independent_ddp", IndependentDDP, description=IndependentDDP.__doc__ or "")
+    if INDEPENDENT not in StrategyRegistry.available_strategies():
+        StrategyRegistry.register(INDEPENDENT, IndependentDDP, description=IndependentDDP.__doc__ or "")
     try:
         return cli(
             argv,
@@ -138,7 +131,7 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
             save_config_callback=None,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults=DEFAULTS,
         )
     except MisconfigurationException as error:
         raise ValueError(f"the trainer cannot run so: {error}") from error
@@ -212,16 +205,3 @@ def plain(cli: FitCLI) -> dict[str, Any]:
     if config["model"]["class_path"] == DEFAULT_MODEL:
         config["model"] = config["model"]["init_args"]
     return config
-
-
-def check_trainer(trainer: dict[str, Any]) -> None:
-    """Refuse Trainer settings under which noises would be averaged, rounded, or shared out twice."""
-    if trainer.get("precision") not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision {trainer['precision']!r} would round the noise: use 32-true, bf16-mixed or 16-mixed, "
-            "and model.backbone.dtype for the weights"
-        )
-    if trainer.get("gradient_clip_val") is not None:
-        raise ValueError(
-            "trainer.gradient_clip_val mixes the jobs of a batch: use model.clip_norm, which clips each job"
-        )

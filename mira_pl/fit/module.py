@@ -93,6 +93,7 @@ class NoiseAlignment(Solver):
         self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
+        self._before, self._began = self.noise.detach(), 0.0
         self._scored, self.largest_norm = Compute(), clip_norm
 
     @property

@@ -71,6 +71,17 @@ def refused(capsys, *argv: str) -> str:
         (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
         (["--trainer.devices", "0"], ["trainer", "devices='0'"]),
+        (["--trainer.devices", "-2"], ["devices='-2'", "auto"]),
+        (["--trainer.strategy", "ddp"], ["strategy 'ddp'", "independent_ddp"]),
+        (["--trainer.strategy", "lightning.pytorch.strategies.FSDPStrategy"], ["FSDPStrategy", "independent_ddp"]),
+        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "data.batch_size"]),
+        (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler True", "leave it out"]),
+        (["--trainer.limit_train_batches", "0.5"], ["limit_train_batches 0.5", "model.iterations"]),
+        (["--trainer.overfit_batches", "1"], ["overfit_batches", "model.iterations"]),
+        (["--trainer.max_steps", "2"], ["max_steps 2", "model.iterations"]),
+        (["--trainer.max_epochs", "2"], ["max_epochs 2", "data.limit"]),
+        (["--trainer.max_time", "00:00:01:00"], ["max_time", "data.limit"]),
+        (["--trainer.fast_dev_run", "true"], ["fast_dev_run True", "data.limit"]),
     ],
 )
 def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
