@@ -35,6 +35,7 @@ from .module import NoiseAlignment
 from .needs import ensure
 from .search import NoiseSearch
 from .solver import Solver
+from .state import FAILED, STATUS
 from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
@@ -143,6 +144,7 @@ def fit(argv: Sequence[str]) -> None:
     cli = build(argv)
     config = plain(cli)
     run, module = RunFolder(Path(cli.config["out"])), cli.model
+    cli.config_init["wandb"].resolved()  # before anything is written
     if cli.trainer.is_global_zero:
         run.prepare(config, cli.config["overwrite"])
     module.run, module.config_hash = run, config_hash(config)
@@ -163,7 +165,15 @@ def fit(argv: Sequence[str]) -> None:
             "model.backbone.dtype bfloat16; the same command then needs --overwrite or another --out"
         ) from error
     if cli.trainer.is_global_zero:
-        print(f"{len(run.records())} of {len(cli.datamodule.jobs)} jobs done: {run.path / 'contact.png'}")
+        print(summary(run, len(cli.datamodule.jobs)))
+
+
+def summary(run: RunFolder, jobs: int) -> str:
+    """How many jobs are done, and how many of them failed."""
+    records = run.records()
+    failed = sum(record["status"] == STATUS[FAILED] for record in records)
+    more = f"; {failed} failed: see status in {run.path / 'records.jsonl'}" if failed else ""
+    return f"{len(records)} of {jobs} jobs done: {run.path / 'contact.png'}{more}"
 
 
 def hush() -> None:

@@ -13,7 +13,7 @@ from mira_pl.fit import NoiseAlignment, NoiseSearch
 from mira_pl.fit.cli import build, plain
 from mira_pl.objectives import DNO
 from mira_pl.rewards import Brightness
-from mira_pl.runs import config_hash
+from mira_pl.runs import RunFolder, config_hash
 from mira_pl.searches import FK
 
 
@@ -181,6 +181,31 @@ def test_out_of_memory_says_what_to_lower(capsys, arguments, monkeypatch):
     monkeypatch.setattr(Brightness, "score", lambda self, images, prompts: images.new_empty(10**15).mean(dim=0))
     line = refused(capsys, *arguments)
     assert "out of memory" in line and "data.batch_size" in line
+
+
+def test_a_failed_job_is_told_and_harms_no_other(capsys, arguments, tmp_path, monkeypatch):
+    """A reward that is NaN for one prompt: its neighbour in the batch ends with the same numbers as without it."""
+    assert main(["fit", *arguments]) == 0
+    assert "; 1 failed" not in capsys.readouterr().out
+    plain_records = RunFolder(tmp_path / "run").records()
+    score = Brightness.score
+
+    def broken(self, images, prompts):
+        bad = torch.tensor([prompt == "a fox" for prompt in prompts])
+        return torch.where(bad, torch.nan, score(self, images, prompts))
+
+    monkeypatch.setattr(Brightness, "score", broken)
+    out = tmp_path / "broken"
+    assert main(["fit", *arguments, "--out", str(out)]) == 0
+    assert f"5 of 5 jobs done: {out / 'contact.png'}; 1 failed: see status in {out / 'records.jsonl'}" in (
+        capsys.readouterr().out
+    )
+    records = RunFolder(out).records()
+    assert [record["reward"] for record in records if record["prompt"] != "a fox"] == [
+        record["reward"] for record in plain_records if record["prompt"] != "a fox"
+    ]
+    (fox,) = (record for record in records if record["prompt"] == "a fox")
+    assert fox["reward"] is None and fox["status"] == "failed: not finite"
 
 
 def test_unknown_command(capsys):
