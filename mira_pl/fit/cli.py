@@ -62,20 +62,20 @@ class OneLineParser(LightningArgumentParser):
 
 
 def one_line(message: str, parser: OneLineParser) -> str:
-    """The first statement of jsonargparse's message, with a suggestion for a misspelt name."""
+    """The first statement of jsonargparse's message, with a suggestion for a misspelt name of a key or a class."""
     text = " ".join(message.split())
-    missing = re.search(r'.*Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>\w+)', text)
-    if missing:
-        text = f"no {missing['key']} is called {missing['name']!r}"
-    keys = [action.dest for action in parser._actions] + PARAMETERS
-    for word in re.findall(r"[A-Za-z_][\w.]*", text):
-        last = word.split(".")[-1]
-        if word in keys or last in COMPONENTS:
-            continue
-        near = difflib.get_close_matches(word, keys, 1, 0.8) or difflib.get_close_matches(last, COMPONENTS, 1, 0.7)
-        if near:
-            return f"{text[:300]}. Did you mean {near[0]!r}?"
-    return text[:400]
+    near: list[str] = []
+    if found := re.search(r'.*Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>[\w.]+)', text):
+        text = f"no {found['key']} is called {found['name']!r}"
+        near = difflib.get_close_matches(found["name"].split(".")[-1], COMPONENTS, 1, 0.7)
+    elif found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)(?P<name>[\w.]+)", text):
+        group, keys = re.search(r"Group '([\w.]+)' does not", text), [action.dest for action in parser._actions]
+        name, roots = f"{group[1]}.{found['name']}" if group else found["name"], {key.split(".")[0] for key in keys}
+        misspelt, _, inside = name.partition(".")
+        near = difflib.get_close_matches(name, keys + PARAMETERS, 1, 0.8)
+        if inside and misspelt not in roots:
+            near = difflib.get_close_matches(misspelt, roots, 1, 0.7)
+    return f"{text[:300]}. Did you mean {near[0]!r}?" if near else text[:400]
 
 
 def fail(message: str) -> NoReturn:
@@ -102,7 +102,14 @@ class FitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="the run folder")
-        parser.add_argument("--overwrite", type=bool, default=False, help="delete a run that stands in the folder")
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="delete a run that stands in the folder",
+        )
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
 
 
@@ -128,7 +135,7 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
             run=False,
             args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
             parser_class=OneLineParser,
-            parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
+            parser_kwargs={"default_env": True, "env_prefix": "MIRA", "allow_abbrev": False},
             save_config_callback=None,
             auto_configure_optimizers=False,
             seed_everything_default=0,

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mira_pl.__main__ import main
 from mira_pl.fit import NoiseAlignment, NoiseSearch
-from mira_pl.fit.cli import build, plain
+from mira_pl.fit.cli import ParsedCLI, build, plain
 from mira_pl.objectives import DNO
 from mira_pl.rewards import Brightness
 from mira_pl.runs import RunFolder, config_hash
@@ -35,6 +35,10 @@ def refused(capsys, *argv: str) -> str:
         (["--model.iteratons", "3"], ["iteratons", "Did you mean", "iterations"]),
         (["--model.reward", "Brightnes"], ["no reward is called 'Brightnes'", "Did you mean 'Brightness'"]),
         (["--model.objective", "MRIA"], ["MRIA", "Did you mean 'MIRA'"]),
+        (["--model.iteration", "3"], ["'iteration'", "Did you mean 'iterations'"]),
+        (["--wandb.mod", "offline"], ["wandb.mod", "Did you mean 'wandb.mode'"]),
+        (["--data.prompt", "animals"], ["data.prompt", "Did you mean 'data.prompts'"]),
+        (["--model.drift", "0.1"], ["'drift' is not accepted"]),
         (["--model.iterations", "many"], ["iterations", "many"]),
         (["--model.iterations", "0"], ["iterations", "greater than 0"]),
         (["--model.objective.beta", "-1"], ["beta", "-1"]),
@@ -126,6 +130,26 @@ def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
         assert word in line
     assert len(line) < 600
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [("model: {iteration: 1}", "iterations"), ("data: {prompt: animals}", "data.prompts"), ("modle: {lr: 1}", "model")],
+)
+def test_a_misspelt_key_of_a_file(capsys, arguments, tmp_path, text, near):
+    (tmp_path / "more.yaml").write_text(text)
+    assert f"Did you mean {near!r}?" in refused(capsys, *arguments, "--config", str(tmp_path / "more.yaml"))
+
+
+@pytest.mark.parametrize("flags", [["--model.engine", "walkk"], ["--model.store_steps", "autos"]])
+def test_a_wrong_value_suggests_no_key(capsys, arguments, flags):
+    line = refused(capsys, *arguments, *flags)
+    assert "Did you mean" not in line and flags[1] in line
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [([], False), (["--overwrite"], True), (["--overwrite", "true"], True)])
+def test_overwrite_needs_no_value(arguments, flags, wanted):
+    assert build([*arguments, *flags], ParsedCLI).config["overwrite"] is wanted
 
 
 def cut(weights: Path) -> None:
