@@ -66,6 +66,9 @@ def make_jobs(prompts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     """Every prompt under every seed, seed by seed, doubles removed."""
     if not seeds:
         raise ValueError("the list of seeds is empty: give at least one seed")
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"a seed must be in 0..2**63 - 1, got {seed}")
     pairs = dict.fromkeys((prompt, seed) for seed in seeds for prompt in prompts)
     return [Job(prompt, seed, job_key(prompt, seed)) for prompt, seed in pairs]
 

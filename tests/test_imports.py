@@ -9,7 +9,7 @@ import mira_pl
 
 ROOT = Path(mira_pl.__file__).parent
 LEVELS = (
-    ("types", "assets", "text"),
+    ("types", "assets", "text", "ranges"),
     ("hub",),
     ("noise", "diffusion", "flow", "schedules", "prompt_sets", "prompts"),
     ("drift", "backbones", "rewards"),

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from ..flow import TRAINING_STEPS, flow_schedule, training_levels
 from ..hub import Need, layouts, ready
 from ..hub.loading import load_part, load_weights
+from ..ranges import finite
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
@@ -52,6 +53,7 @@ class Flux(LatentDiffusion):
         ready(needs["pipeline"])
         config = load_part(FluxTransformer2DModel.load_config, needs["transformer"])
         self.reads_guidance, self.scale = bool(config.get("guidance_embeds")), guidance
+        finite(guidance=guidance)
         if not self.reads_guidance and guidance != 1:
             raise ValueError(f"{model!r} reads no guidance scale: guidance must be 1, got {guidance}")
         side = latent_side(load_part(AutoencoderKL.load_config, needs["vae"]), size)

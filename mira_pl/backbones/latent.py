@@ -1,5 +1,6 @@
 """What all latent diffusion models share: a denoiser between a text encoder and a VAE, with guidance."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -40,8 +41,8 @@ class LatentDiffusion(Backbone):
     def __init__(
         self, model: str, schedule: Schedule, guidance: float, prediction: str, alphas_cumprod: Tensor, dtype: DTypeName
     ) -> None:
-        if guidance < 1:
-            raise ValueError(f"guidance must be at least 1 (1 turns it off), got {guidance}")
+        if not 1 <= guidance < math.inf:
+            raise ValueError(f"guidance must be a finite number of at least 1 (1 turns it off), got {guidance}")
         if prediction not in self.predictions:
             raise ValueError(
                 f"{model!r} predicts {prediction!r}; {type(self).__name__} needs {' or '.join(self.predictions)}"

@@ -1,5 +1,6 @@
 """LoRA (Hu et al. 2021) added to the frozen weights at load, W + scale alpha / r B A: sampling costs no more."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,8 +54,8 @@ def fuse_loras(lora: Sequence[str], scale: float | Sequence[float], parts: Mappi
         ValueError: a file is no LoRA, or holds a tensor that is no number or fits no layer of the model.
     """
     scales = [scale] * len(lora) if isinstance(scale, int | float) else list(scale)
-    if len(scales) != len(lora):
-        raise ValueError(f"lora_scale must be a number, or one for each of {len(lora)} LoRAs: got {scale!r}")
+    if len(scales) != len(lora) or not all(math.isfinite(factor) for factor in scales):
+        raise ValueError(f"lora_scale must be a finite number, or one for each of {len(lora)} LoRAs: got {scale!r}")
     for need, factor in zip(lora_needs(lora).values(), scales, strict=True):
         (file,) = ready(need).files.values()
         fuse(file, factor, parts)

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import mira_pl.world.trainers  # noqa: F401  short class names resolve among what is imported
 from mira_pl.fit.cli import OneLineParser
-from mira_pl.fit.solver import check_positive
+from mira_pl.ranges import positive
 from mira_pl.world.training import Ticks, WorldTraining
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     except MisconfigurationException as error:
         raise ValueError(f"the trainer cannot run so: {error}") from error
     model = cli.model
-    check_positive(steps=model.steps, batch_size=model.batch_size, lr=model.lr, save_every=model.save_every)
+    positive(steps=model.steps, batch_size=model.batch_size, lr=model.lr, save_every=model.save_every)
     root = model.out.parent
     checkpoint = ModelCheckpoint(root, every_n_train_steps=model.save_every, save_last=True, save_top_k=0)
     cli.trainer.callbacks.append(checkpoint)  # pyright: ignore[reportAttributeAccessIssue]

@@ -29,25 +29,17 @@ import mira_pl.rewards
 import mira_pl.searches
 
 from ..runs import RunFolder, config_hash
+from .checks import DEFAULTS, INDEPENDENT, check_trainer, strategy
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
 from .needs import ensure
 from .search import NoiseSearch
 from .solver import Solver
+from .state import FAILED, STATUS
 from .strategy import IndependentDDP
 
 DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
-PRECISIONS = (None, "32-true", 32, "32", "bf16-mixed", "16-mixed")
-TRAINER_DEFAULTS = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "log_every_n_steps": 1,
-    "num_sanity_val_steps": 0,
-    "max_epochs": 1,  # the module sets the number of rounds once the number of processes is known
-}
 DEFAULT_MODEL = "mira_pl.fit.NoiseAlignment"
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards, mira_pl.searches)
 MODELS = (NoiseAlignment, NoiseSearch)
@@ -71,20 +63,20 @@ class OneLineParser(LightningArgumentParser):
 
 
 def one_line(message: str, parser: OneLineParser) -> str:
-    """The first statement of jsonargparse's message, with a suggestion for a misspelt name."""
+    """The first statement of jsonargparse's message, with a suggestion for a misspelt name of a key or a class."""
     text = " ".join(message.split())
-    missing = re.search(r'.*Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>\w+)', text)
-    if missing:
-        text = f"no {missing['key']} is called {missing['name']!r}"
-    keys = [action.dest for action in parser._actions] + PARAMETERS
-    for word in re.findall(r"[A-Za-z_][\w.]*", text):
-        last = word.split(".")[-1]
-        if word in keys or last in COMPONENTS:
-            continue
-        near = difflib.get_close_matches(word, keys, 1, 0.8) or difflib.get_close_matches(last, COMPONENTS, 1, 0.7)
-        if near:
-            return f"{text[:300]}. Did you mean {near[0]!r}?"
-    return text[:400]
+    near: list[str] = []
+    if found := re.search(r'.*Parser key "(?P<key>[\w.]+)".* dot import path string: (?P<name>[\w.]+)', text):
+        text = f"no {found['key']} is called {found['name']!r}"
+        near = difflib.get_close_matches(found["name"].split(".")[-1], COMPONENTS, 1, 0.7)
+    elif found := re.search(r"(?:[Oo]ption '|unrecognized arguments: --)(?P<name>[\w.]+)", text):
+        group, keys = re.search(r"Group '([\w.]+)' does not", text), [action.dest for action in parser._actions]
+        name, roots = f"{group[1]}.{found['name']}" if group else found["name"], {key.split(".")[0] for key in keys}
+        misspelt, _, inside = name.partition(".")
+        near = difflib.get_close_matches(name, keys + PARAMETERS, 1, 0.8)
+        if inside and misspelt not in roots:
+            near = difflib.get_close_matches(misspelt, roots, 1, 0.7)
+    return f"{text[:300]}. Did you mean {near[0]!r}?" if near else text[:400]
 
 
 def fail(message: str) -> NoReturn:
@@ -101,7 +93,9 @@ class FitCLI(LightningCLI):
         super().__init__(Solver, PromptData, subclass_mode_model=True, **options)
 
     def before_instantiate_classes(self) -> None:
-        check_trainer(plain(self)["trainer"])
+        trainer = plain(self)["trainer"]
+        check_trainer(trainer)
+        self.config.trainer.strategy = strategy(trainer)
 
     def instantiate_classes(self) -> None:
         ensure(plain(self), self.arguments)
@@ -109,7 +103,14 @@ class FitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="the run folder")
-        parser.add_argument("--overwrite", type=bool, default=False, help="delete a run that stands in the folder")
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="delete a run that stands in the folder",
+        )
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
 
 
@@ -127,19 +128,19 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
         ValueError: a setting cannot be, or the machine has not what the Trainer is to run on.
     """
     named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
-    if "independent_ddp" not in StrategyRegistry.available_strategies():
-        StrategyRegistry.register("independent_ddp", IndependentDDP, description=IndependentDDP.__doc__ or "")
+    if INDEPENDENT not in StrategyRegistry.available_strategies():
+        StrategyRegistry.register(INDEPENDENT, IndependentDDP, description=IndependentDDP.__doc__ or "")
     try:
         return cli(
             argv,
             run=False,
             args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
             parser_class=OneLineParser,
-            parser_kwargs={"default_env": True, "env_prefix": "MIRA"},
+            parser_kwargs={"default_env": True, "env_prefix": "MIRA", "allow_abbrev": False},
             save_config_callback=None,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults=DEFAULTS,
         )
     except MisconfigurationException as error:
         raise ValueError(f"the trainer cannot run so: {error}") from error
@@ -151,6 +152,7 @@ def fit(argv: Sequence[str]) -> None:
     cli = build(argv)
     config = plain(cli)
     run = RunFolder(Path(cli.config["out"]))
+    cli.config_init["wandb"].resolved()  # before anything is written
     with run.opened(config, cli.config["overwrite"]) if cli.trainer.is_global_zero else nullcontext():
         solve(cli, config, run)
 
@@ -176,7 +178,15 @@ def solve(cli: FitCLI, config: dict[str, Any], run: RunFolder) -> None:
             "model.backbone.dtype bfloat16; the same command then needs --overwrite or another --out"
         ) from error
     if cli.trainer.is_global_zero:
-        print(f"{len(run.records())} of {len(cli.datamodule.jobs)} jobs done: {run.path / 'contact.png'}")
+        print(summary(run, len(cli.datamodule.jobs)))
+
+
+def summary(run: RunFolder, jobs: int) -> str:
+    """How many jobs are done, and how many of them failed."""
+    records = run.records()
+    failed = sum(record["status"] == STATUS[FAILED] for record in records)
+    more = f"; {failed} failed: see status in {run.path / 'records.jsonl'}" if failed else ""
+    return f"{len(records)} of {jobs} jobs done: {run.path / 'contact.png'}{more}"
 
 
 def hush() -> None:
@@ -218,16 +228,3 @@ def plain(cli: FitCLI) -> dict[str, Any]:
     if config["model"]["class_path"] == DEFAULT_MODEL:
         config["model"] = config["model"]["init_args"]
     return config
-
-
-def check_trainer(trainer: dict[str, Any]) -> None:
-    """Refuse Trainer settings under which noises would be averaged, rounded, or shared out twice."""
-    if trainer.get("precision") not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision {trainer['precision']!r} would round the noise: use 32-true, bf16-mixed or 16-mixed, "
-            "and model.backbone.dtype for the weights"
-        )
-    if trainer.get("gradient_clip_val") is not None:
-        raise ValueError(
-            "trainer.gradient_clip_val mixes the jobs of a batch: use model.clip_norm, which clips each job"
-        )

@@ -36,6 +36,7 @@ VERSIONS = ("torch", "lightning", "diffusers", "transformers")
 def finish(module: "Solver") -> None:
     """Look at what is returned, write images and noise, gather records and traces, and let rank 0 write them."""
     state, problem, run, records = module.state, module.problem, module.run, []
+    seen = 0 if state is None else len(state.trace)
     if state is not None and problem is not None:
         began = time.perf_counter()
         outcome = module.last_look(state, problem)
@@ -45,6 +46,7 @@ def finish(module: "Solver") -> None:
             _write_files(run, module.config_hash, state, outcome)
         starts = state.begun.images[: len(state.jobs)]
         module.results.append(Result(records, state.trace, starts, outcome.trajectory.images))
+    module.report([] if state is None else state.trace[seen:], module.global_step + 1)
     parts = _gather((records, state.trace if state is not None else []))
     if run is not None and module.trainer.is_global_zero:
         run.add([r for part in parts for r in part[0]], [r for part in parts for r in part[1]], module.data.order())

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import lightning as L
 from lightning.pytorch.loggers import WandbLogger
 
 from ..runs import RunFolder
 
-HOST = "api.wandb.ai"
+SERVER = "https://api.wandb.ai"
+FORBIDDEN = set("/\\#?%:")
+"""Characters that no W&B project's name may have."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,39 @@ class Wandb:
     group: str | None = None
     tags: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.project) <= 128 or FORBIDDEN & set(self.project):
+            raise ValueError(
+                f"wandb.project {self.project!r} is no name of a project: "
+                f"1 to 128 characters, none of {' '.join(sorted(FORBIDDEN))}"
+            )
+        for tag in self.tags:
+            if not 0 < len(tag) <= 64:
+                raise ValueError(f"wandb.tags are 1 to 64 characters each, got {tag!r}")
+
+    def resolved(self) -> str:
+        """The mode without `auto`. W&B's own WANDB_MODE decides over `auto`.
+
+        Raises:
+            ValueError: online without a key; W&B would ask for one.
+        """
+        mode = os.environ.get("WANDB_MODE", "auto") if self.mode == "auto" else self.mode
+        if mode == "auto":
+            return "online" if has_key() else "offline"
+        if mode == "online" and not has_key():
+            raise ValueError(
+                "W&B has no key to go online: set WANDB_API_KEY or run `wandb login`, or leave wandb.mode out"
+            )
+        return mode
+
 
 def has_key() -> bool:
     """Whether W&B could log in without asking."""
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", SERVER)).netloc
     try:
-        return netrc.netrc().authenticators(HOST) is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
@@ -45,10 +74,8 @@ def has_key() -> bool:
 def make_logger(
     settings: Wandb, folder: Path, config: Mapping[str, Any], method: str, reward: str
 ) -> WandbLogger | None:
-    """The logger, or None where it is disabled. W&B's own WANDB_MODE decides over `auto`."""
-    mode = os.environ.get("WANDB_MODE", "auto") if settings.mode == "auto" else settings.mode
-    if mode == "auto":
-        mode = "online" if has_key() else "offline"
+    """The logger, or None where it is disabled."""
+    mode = settings.resolved()
     if mode == "disabled":
         return None
     return WandbLogger(

@@ -18,12 +18,13 @@ from ..drift import surrogate
 from ..memory import affordable_steps
 from ..objectives import Objective
 from ..problem import Outcome, Problem
+from ..ranges import finite, not_negative, positive
 from ..rewards import Reward
 from ..trajectory import Engine, EngineName
 from ..types import Compute, Job, Noise
 from .finish import last_look
 from .monitor import evaluate, stop_finished
-from .solver import Solver, check_not_negative, check_positive
+from .solver import Solver
 from .state import FAILED, BatchState
 
 Keep = Literal["last", "best"]
@@ -80,20 +81,28 @@ class NoiseAlignment(Solver):
         film_frames: int = 4,
     ) -> None:
         super().__init__(backbone, reward, clip)
-        check_positive(iterations=iterations, lr=lr, clip_norm=clip_norm, save_every=save_every)
-        check_not_negative(weight_decay=weight_decay, momentum=momentum, elbo_pairs=elbo_pairs, film_frames=film_frames)
         objective.check(backbone, reward)
         self.objective = objective
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
         self.update, self.momentum = optimizer, momentum
-        if store_steps != "auto":
-            check_not_negative(store_steps=store_steps)
         self.engine: EngineName = engine
         self.store_steps, self.keep = store_steps, keep
         self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
+        self._before, self._began = self.noise.detach(), 0.0
         self._scored, self.largest_norm = Compute(), clip_norm
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse numbers that cannot be."""
+        finite(target_reward=self.target_reward)
+        positive(iterations=self.iterations, lr=self.lr, clip_norm=self.clip_norm, save_every=self.save_every)
+        positive(patience=self.patience, drift_limit=self.drift_limit)
+        not_negative(weight_decay=self.weight_decay, elbo_pairs=self.elbo_pairs, film_frames=self.film_frames)
+        not_negative(store_steps=None if self.store_steps == "auto" else self.store_steps)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
     @property
     def method(self) -> str:

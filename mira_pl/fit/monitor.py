@@ -1,5 +1,6 @@
 """What is looked at in every iteration: the columns of the trace, the best iterate, and whether a job is done."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -77,11 +78,11 @@ def stop_finished(state: BatchState, target: float | None, patience: int | None,
 def means_over_processes(
     rows: Sequence[Mapping[str, Any]], reduce: Callable[..., Tensor], device: torch.device
 ) -> dict[str, float]:
-    """Mean of every column over the jobs of all processes, by one sum. Every process must call it."""
+    """Mean of every column's finite values over the jobs of all processes, by one sum. Every process must call it."""
     sums = torch.zeros(2 * len(MEANS) + 2, dtype=torch.float64, device=device)
     for row in rows:
         for place, name in enumerate(MEANS):
-            if name in row:
+            if name in row and math.isfinite(row[name]):  # a failed job has no part in the mean
                 sums[2 * place] += row[name]
                 sums[2 * place + 1] += 1
         sums[-2] += row["iteration"]

@@ -13,11 +13,12 @@ from ..backbones import Backbone
 from ..drift import ScoreEnergy
 from ..noise import draw
 from ..problem import Outcome, Problem
+from ..ranges import finite, not_negative, positive
 from ..rewards import Reward
 from ..searches import Search
 from .monitor import evaluate, stop_finished
 from .search_state import SearchState
-from .solver import Solver, check_not_negative, check_positive
+from .solver import Solver
 from .state import FAILED
 
 
@@ -51,8 +52,9 @@ class NoiseSearch(Solver):
         film_frames: int = 4,
     ) -> None:
         super().__init__(backbone, reward, clip)
-        check_positive(save_every=save_every)
-        check_not_negative(elbo_pairs=elbo_pairs, film_frames=film_frames)
+        finite(target_reward=target_reward)
+        positive(save_every=save_every, patience=patience)
+        not_negative(elbo_pairs=elbo_pairs, film_frames=film_frames)
         search.check(backbone, reward)
         self.search, self.iterations = search, search.rounds
         self.target_reward, self.patience = target_reward, patience

@@ -93,17 +93,3 @@ class Solver(L.LightningModule, ABC):
         """What the backbone has computed since this was last asked."""
         before, self._spent = self._spent, self.backbone.spent
         return self._spent - before
-
-
-def check_positive(**values: float) -> None:
-    """Refuse options that must be greater than 0."""
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")
-
-
-def check_not_negative(**values: float) -> None:
-    """Refuse options that must be at least 0."""
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")

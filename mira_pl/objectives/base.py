@@ -14,6 +14,7 @@ from ..backbones.base import Backbone
 from ..drift import Measure, ScoreDifference, ScoreEnergy
 from ..noise import draw, redraw
 from ..problem import Outcome, Problem
+from ..ranges import finite
 from ..rewards.base import Reward
 from ..trajectory import Trajectory
 from ..types import Job, Noise, PerJob
@@ -56,6 +57,10 @@ class Objective(ABC):
     candidates: ClassVar[int] = 1
     needs_gradient: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        """Refuse hyper-parameters that are NaN or infinite; call it before checks of one's own."""
+        finite(**{name: value for name, value in vars(self).items() if isinstance(value, float)})
+
     @property
     def name(self) -> str:
         """What logs and records call this method."""
@@ -73,6 +78,14 @@ class Objective(ABC):
                 "(Aesthetic, Brightness, CLIPScore, Darkness), or a method for black boxes: MIRADPO, or "
                 f"EstimatedGradient around {self.name} (configs/methods/mira_dpo.yaml, dno_hybrid2.yaml)"
             )
+        self.check_noise(backbone)
+
+    def check_noise(self, backbone: Backbone) -> None:  # noqa: B027  # most methods take any
+        """Refuse a shape of noise that this method cannot work with.
+
+        Raises:
+            ValueError: says why, and the way out.
+        """
 
     @abstractmethod
     def loss(

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..backbones.base import Backbone
 from ..problem import Problem
 from ..trajectory import Trajectory
 from ..types import Noise, PerJob
@@ -32,6 +33,7 @@ class DNO(Objective):
     noises: Learned = "trajectory"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.gamma < 0:
             raise ValueError(f"gamma must be at least 0, got {self.gamma}; 0 turns the regulariser off")
         if self.subsample < 0 or self.permutations < 0:
@@ -39,12 +41,18 @@ class DNO(Objective):
                 f"subsample and permutations must be at least 0, got {self.subsample}, {self.permutations}"
             )
 
+    def check_noise(self, backbone: Backbone) -> None:
+        maps, *size = backbone.noise_shape
+        if self.opt_time is not None and not 0 <= self.opt_time < maps:
+            raise ValueError(f"opt_time must be in 0..{maps - 1} (T), got {self.opt_time}")
+        numbers, row = len(range(maps)[self._reached(backbone)]) * math.prod(size), 4**self.subsample
+        if self.gamma > 0 and numbers % row:
+            raise ValueError(f"a row length of {row} does not divide {numbers} numbers of noise: lower subsample")
+
     def loss(
         self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int, memory: Memory = NOTHING
     ) -> Loss:
         steps = problem.backbone.schedule.steps
-        if self.opt_time is not None and not 0 <= self.opt_time <= steps:
-            raise ValueError(f"opt_time must be in 0..{steps} (T), got {self.opt_time}")
         learned = None if self.opt_time in (None, steps) else self.opt_time + 1
         outcome = problem.attempt(noise, self.measures(anchor), keep_eps=anchor is None, learned_steps=learned)
         value = -outcome.reward
@@ -53,13 +61,17 @@ class DNO(Objective):
         return Loss(value, outcome)
 
     def _regulariser(self, problem: Problem, noise: Noise, tick: int) -> PerJob:
-        learned = noise if self.opt_time is None else noise[:, : self.opt_time + 1]
-        if not problem.backbone.schedule.stochastic or self.noises == "initial":
-            learned = noise[:, -1:]
+        learned = noise[:, self._reached(problem.backbone)]
         rows = zip(problem.jobs, learned.flatten(1), strict=True)
         return torch.stack(
             [prno(z, 4**self.subsample, _permutations(z.numel(), self.permutations, job.seed, tick)) for job, z in rows]
         )
+
+    def _reached(self, backbone: Backbone) -> slice:
+        """The maps of noise that gradients reach."""
+        if not backbone.schedule.stochastic or self.noises == "initial":
+            return slice(-1, None)
+        return slice(0, None if self.opt_time is None else self.opt_time + 1)
 
 
 def _permutations(size: int, count: int, seed: int, tick: int) -> list[Tensor]:

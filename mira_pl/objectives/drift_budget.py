@@ -52,6 +52,7 @@ class DriftBudget(Objective):
     noises: Learned = "trajectory"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.budget <= 0:
             raise ValueError(f"budget must be greater than 0, got {self.budget}; the start itself has drift 0")
         if min(self.rate, self.damping, self.ahead) < 0:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..backbones.base import Backbone
 from ..drift import Measure
 from ..noise import stream
 from ..problem import Outcome, Problem
@@ -50,6 +51,7 @@ class EstimatedGradient(Objective):
     normalise: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.objective.needs_gradient:
             raise ValueError(f"{self.objective.name} needs no reward gradient: take it without EstimatedGradient")
         if self.mu <= 0 or self.queries < 1:
@@ -97,6 +99,9 @@ class EstimatedGradient(Objective):
             return total
         length = total.flatten(1).norm(dim=1).clamp(min=torch.finfo(total.dtype).tiny)
         return total / length.view(-1, *[1] * (total.dim() - 1))
+
+    def check_noise(self, backbone: Backbone) -> None:
+        self.objective.check_noise(backbone)
 
     def _masked(self, direction: Noise) -> Noise:
         """Where x_T alone is learned, x_T alone is perturbed."""

@@ -59,6 +59,7 @@ class InitNO(Objective):
     side: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.rounds, self.steps, self.last_steps) < 1:
             given = f"{self.rounds}, {self.steps}, {self.last_steps}"
             raise ValueError(f"rounds, steps and last_steps must be at least 1, got {given}")

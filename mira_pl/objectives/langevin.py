@@ -35,6 +35,7 @@ class Langevin(Objective):
     noises: Learned = "initial"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.step <= 1:
             raise ValueError(f"step must be in (0, 1], got {self.step}; 1 draws the noise anew in every iteration")
         if self.drive < 0 or (self.limit is not None and self.limit <= 0):

@@ -39,6 +39,7 @@ class MIRA(Objective):
     noises: Learned = "trajectory"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.beta < 0:
             raise ValueError(f"beta must be at least 0, got {self.beta}; 0 is the plain reward")
         if self.elbo_pairs < 1:

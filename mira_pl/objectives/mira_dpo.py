@@ -40,6 +40,7 @@ class MIRADPO(Objective):
     noises: Learned = "trajectory"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.beta <= 0:
             raise ValueError(f"beta must be greater than 0, got {self.beta}: at 0 nothing is learned")
 

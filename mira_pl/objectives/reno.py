@@ -25,6 +25,7 @@ class ReNO(Objective):
     noises: Learned = "initial"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.norm_weight < 0:
             raise ValueError(f"norm_weight must be at least 0, got {self.norm_weight}; 0 turns the penalty off")
 

@@ -9,6 +9,7 @@ import torch
 from typing_extensions import Self
 
 from ..hub import Need
+from ..ranges import finite
 from ..types import Images, PerJob
 
 
@@ -69,6 +70,9 @@ class Term:
 
     reward: Reward
     weight: float
+
+    def __post_init__(self) -> None:
+        finite(weight=self.weight)
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,10 +86,3 @@ def need_noise(name: str, backbone: Backbone) -> None:
             f"{name} chooses among draws of the sampler's noise, but this sampler has {held}: "
             "raise model.backbone.steps and eta, or take BestOfN with independent starts"
         )
-
-
-def positive(**values: int | float) -> None:
-    """Refuse hyper-parameters that must be greater than 0."""
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")

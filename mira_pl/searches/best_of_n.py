@@ -8,10 +8,11 @@ import torch
 from ..backbones.base import Backbone
 from ..drift import ScoreDifference, ScoreEnergy
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..rewards.base import Reward
 from ..trajectory import Trajectory
 from ..types import Noise
-from .base import Found, Search, need_noise, positive
+from .base import Found, Search, need_noise
 from .particles import drawn, kept_eps
 
 

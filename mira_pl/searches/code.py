@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..types import Noise
-from .base import Found, Search, positive
+from .base import Found, Search
 from .particles import Swarm
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..types import Noise, PerJob
-from .base import Found, Search, positive
+from .base import Found, Search
 from .guidance import ascent
 from .particles import Particles, PerParticle, Predicted, Swarm, Swarmed
 from .resampling import Scheme, effective, normalised, resample

@@ -7,9 +7,10 @@ import torch
 
 from ..backbones.base import Backbone
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..rewards.base import Reward
 from ..types import Noise
-from .base import Found, Search, positive
+from .base import Found, Search
 from .guidance import Through, ascent
 from .particles import Particles, Predicted, Swarm, Swarmed
 

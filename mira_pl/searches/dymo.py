@@ -8,9 +8,10 @@ import torch
 from ..backbones.base import Backbone
 from ..noise import redraw
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..rewards.base import Reward
 from ..types import Noise
-from .base import Found, Search, positive
+from .base import Found, Search
 from .guidance import ascent
 from .particles import Particles, Predicted, Swarm, Swarmed
 

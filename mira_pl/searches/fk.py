@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..types import Noise, PerJob
-from .base import Found, Search, positive
+from .base import Found, Search
 from .particles import Particles, PerParticle, Swarm, take
 from .resampling import effective, normalised, resample
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from ..ranges import not_negative
 from ..types import PerJob
 from .fk import FK
 from .particles import Particles, PerParticle, Swarm
@@ -26,8 +27,7 @@ class MIRAFK(FK):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta < 0:
-            raise ValueError(f"beta must be at least 0, got {self.beta}; 0 is FK")
+        not_negative(beta=self.beta)
 
     def merit(self, reward: PerParticle, state: Particles, swarm: Swarm) -> PerParticle:
         made = swarm.start_eps[: state.noise.shape[2] - 1]

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from mira_pl.__main__ import main
 from mira_pl.fit import NoiseAlignment, NoiseSearch
-from mira_pl.fit.cli import build, plain
+from mira_pl.fit.cli import ParsedCLI, build, plain
 from mira_pl.objectives import DNO
 from mira_pl.rewards import Brightness
-from mira_pl.runs import config_hash
+from mira_pl.runs import RunFolder, config_hash
 from mira_pl.searches import FK
 
 
@@ -35,12 +35,52 @@ def refused(capsys, *argv: str) -> str:
         (["--model.iteratons", "3"], ["iteratons", "Did you mean", "iterations"]),
         (["--model.reward", "Brightnes"], ["no reward is called 'Brightnes'", "Did you mean 'Brightness'"]),
         (["--model.objective", "MRIA"], ["MRIA", "Did you mean 'MIRA'"]),
+        (["--model.iteration", "3"], ["'iteration'", "Did you mean 'iterations'"]),
+        (["--wandb.mod", "offline"], ["wandb.mod", "Did you mean 'wandb.mode'"]),
+        (["--data.prompt", "animals"], ["data.prompt", "Did you mean 'data.prompts'"]),
+        (["--model.drift", "0.1"], ["'drift' is not accepted"]),
         (["--model.iterations", "many"], ["iterations", "many"]),
         (["--model.iterations", "0"], ["iterations", "greater than 0"]),
         (["--model.objective.beta", "-1"], ["beta", "-1"]),
         (["--model.backbone.init_args.steps", "0"], ["steps", "0"]),
         (["--model.backbone.init_args.eta", "2"], ["eta", "2"]),
         (["--model.backbone.init_args.guidance", "0.5"], ["guidance", "0.5"]),
+        (["--model.backbone.init_args.guidance", ".inf"], ["guidance", "inf"]),
+        (["--model.objective.beta", ".nan"], ["beta", "finite", "nan"]),
+        (["--model.objective", "DNO", "--model.objective.gamma", ".inf"], ["gamma", "finite", "inf"]),
+        (["--model.objective", "DNO", "--model.objective.opt_time", "100"], ["opt_time", "0..3", "100"]),
+        (
+            ["--model.objective", '{"class_path": "DNO", "init_args": {"gamma": 1, "subsample": 9}}'],
+            ["262144", "divide", "lower subsample"],
+        ),
+        (
+            [
+                "--model.objective",
+                '{"class_path": "EstimatedGradient", "init_args": {"objective": '
+                '{"class_path": "DNO", "init_args": {"opt_time": 4}}}}',
+            ],
+            ["opt_time", "0..3", "got 4"],
+        ),
+        (["--model.lr", ".nan"], ["lr", "finite", "nan"]),
+        (["--model.weight_decay", ".nan"], ["weight_decay", "finite", "nan"]),
+        (["--model.clip_norm", ".inf"], ["clip_norm", "finite", "inf"]),
+        (["--model.momentum", "2"], ["momentum", "[0, 1)", "2"]),
+        (["--model.momentum", ".nan"], ["momentum", "[0, 1)", "nan"]),
+        (["--model.target_reward", ".nan"], ["target_reward", "finite"]),
+        (["--model.patience", "0"], ["patience", "greater than 0"]),
+        (["--model.drift_limit", "-1"], ["drift_limit", "greater than 0"]),
+        (["--model.store_steps", "-1"], ["store_steps", "at least 0"]),
+        (["--model", "NoiseSearch", "--model.search", "FK", "--model.search.tilt", ".inf"], ["tilt", "finite"]),
+        (["--model", "NoiseSearch", "--model.search", "FK", "--model.patience", "-1"], ["patience", "greater than 0"]),
+        (
+            [
+                "--model.reward",
+                '{"class_path": "Weighted", "init_args": {"terms": [{"reward": "Darkness", "weight": .nan}]}}',
+            ],
+            ["weight", "finite"],
+        ),
+        (["--data.seeds", "[36893488147419103232]"], ["seed", "2**63", "36893488147419103232"]),
+        (["--data.seeds", "[-1]"], ["seed", "got -1"]),
         (["--data.prompts", "[]"], ["prompts", "empty"]),
         (["--data.prompts", "animls"], ["animls", "animals"]),
         (["--data.seeds", "[]"], ["seeds", "empty"]),
@@ -71,6 +111,17 @@ def refused(capsys, *argv: str) -> str:
         (["--trainer.precision", "16-true"], ["precision", "16-true", "backbone.dtype"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val", "clip_norm"]),
         (["--trainer.devices", "0"], ["trainer", "devices='0'"]),
+        (["--trainer.devices", "-2"], ["devices='-2'", "auto"]),
+        (["--trainer.strategy", "ddp"], ["strategy 'ddp'", "independent_ddp"]),
+        (["--trainer.strategy", "lightning.pytorch.strategies.FSDPStrategy"], ["FSDPStrategy", "independent_ddp"]),
+        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "data.batch_size"]),
+        (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler True", "leave it out"]),
+        (["--trainer.limit_train_batches", "0.5"], ["limit_train_batches 0.5", "model.iterations"]),
+        (["--trainer.overfit_batches", "1"], ["overfit_batches", "model.iterations"]),
+        (["--trainer.max_steps", "2"], ["max_steps 2", "model.iterations"]),
+        (["--trainer.max_epochs", "2"], ["max_epochs 2", "data.limit"]),
+        (["--trainer.max_time", "00:00:01:00"], ["max_time", "data.limit"]),
+        (["--trainer.fast_dev_run", "true"], ["fast_dev_run True", "data.limit"]),
     ],
 )
 def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
@@ -79,6 +130,26 @@ def test_one_line_for_a_mistake(capsys, arguments, tmp_path, flags, words):
         assert word in line
     assert len(line) < 600
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [("model: {iteration: 1}", "iterations"), ("data: {prompt: animals}", "data.prompts"), ("modle: {lr: 1}", "model")],
+)
+def test_a_misspelt_key_of_a_file(capsys, arguments, tmp_path, text, near):
+    (tmp_path / "more.yaml").write_text(text)
+    assert f"Did you mean {near!r}?" in refused(capsys, *arguments, "--config", str(tmp_path / "more.yaml"))
+
+
+@pytest.mark.parametrize("flags", [["--model.engine", "walkk"], ["--model.store_steps", "autos"]])
+def test_a_wrong_value_suggests_no_key(capsys, arguments, flags):
+    line = refused(capsys, *arguments, *flags)
+    assert "Did you mean" not in line and flags[1] in line
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [([], False), (["--overwrite"], True), (["--overwrite", "true"], True)])
+def test_overwrite_needs_no_value(arguments, flags, wanted):
+    assert build([*arguments, *flags], ParsedCLI).config["overwrite"] is wanted
 
 
 def cut(weights: Path) -> None:
@@ -134,6 +205,31 @@ def test_out_of_memory_says_what_to_lower(capsys, arguments, monkeypatch):
     monkeypatch.setattr(Brightness, "score", lambda self, images, prompts: images.new_empty(10**15).mean(dim=0))
     line = refused(capsys, *arguments)
     assert "out of memory" in line and "data.batch_size" in line
+
+
+def test_a_failed_job_is_told_and_harms_no_other(capsys, arguments, tmp_path, monkeypatch):
+    """A reward that is NaN for one prompt: its neighbour in the batch ends with the same numbers as without it."""
+    assert main(["fit", *arguments]) == 0
+    assert "; 1 failed" not in capsys.readouterr().out
+    plain_records = RunFolder(tmp_path / "run").records()
+    score = Brightness.score
+
+    def broken(self, images, prompts):
+        bad = torch.tensor([prompt == "a fox" for prompt in prompts])
+        return torch.where(bad, torch.nan, score(self, images, prompts))
+
+    monkeypatch.setattr(Brightness, "score", broken)
+    out = tmp_path / "broken"
+    assert main(["fit", *arguments, "--out", str(out)]) == 0
+    assert f"5 of 5 jobs done: {out / 'contact.png'}; 1 failed: see status in {out / 'records.jsonl'}" in (
+        capsys.readouterr().out
+    )
+    records = RunFolder(out).records()
+    assert [record["reward"] for record in records if record["prompt"] != "a fox"] == [
+        record["reward"] for record in plain_records if record["prompt"] != "a fox"
+    ]
+    (fox,) = (record for record in records if record["prompt"] == "a fox")
+    assert fox["reward"] is None and fox["status"] == "failed: not finite"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from offline_wandb import history, records
 
+from mira_pl.__main__ import main
 from mira_pl.fit.cli import fit
 from mira_pl.fit.logs import has_key
 from mira_pl.runs import RunFolder
@@ -34,10 +35,11 @@ def offline(arguments, tmp_path, monkeypatch) -> Path:
 
 def test_offline_file_reads_back(offline, tmp_path):
     rows = [row for row in history(offline) if "reward" in row]
-    assert len(rows) == 9  # three rounds of three iterations
-    assert [row["iteration"] for row in rows[:3]] == [0, 1, 2]
-    for column in ("reward", "S0", "S", "drift", "noise_norm", "grad_norm", "seconds", "score_difference", "round"):
+    assert len(rows) == 12  # three rounds of three iterations and a last look
+    assert [row["iteration"] for row in rows[:4]] == [0, 1, 2, 3]
+    for column in ("reward", "S0", "S", "drift", "noise_norm", "seconds", "score_difference", "round"):
         assert all(column in row for row in rows)
+    assert ["grad_norm" in row for row in rows[:4]] == [True, True, True, False]
     trace = [row for row in RunFolder(tmp_path / "run").trace() if row["iteration"] == "1"][:2]
     assert rows[1]["reward"] == pytest.approx(sum(float(row["reward"]) for row in trace) / 2)
     run = next(record.run for record in records(offline) if record.HasField("run"))
@@ -55,8 +57,25 @@ def test_pictures_and_table_are_logged(offline):
         assert any(key.startswith(name) for key in logged)
 
 
-def test_a_key_is_found_where_wandb_keeps_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("mode", "online", "no key to go online"),
+        ("project", "a/b c", "'a/b c' is no name of a project"),
+        ("tags", f"[{'x' * 65}]", "1 to 64 characters"),
+    ],
+)
+def test_what_wandb_would_refuse(capsys, arguments, tmp_path, monkeypatch, flag, value, words):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
+    assert main(["fit", *arguments, f"--wandb.{flag}", value]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_is_found_where_wandb_keeps_it(tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "NETRC", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert not has_key()
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")

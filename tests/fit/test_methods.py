@@ -1,4 +1,4 @@
-"""Every overlay of configs/methods that learns noise, under the main loop: counted, repeatable, resumable, blind to batch and process."""
+"""Every overlay that learns noise, under the main loop: counted, repeatable, resumable, blind to batch and process."""
 
 import os
 import signal

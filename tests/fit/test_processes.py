@@ -33,7 +33,7 @@ def reference(run_fit, tmp_path):
 def test_two_processes(reference, arguments, tmp_path):
     """Rank 1 has nothing to do in the second round."""
     out = tmp_path / "two"
-    command(arguments, out, "--trainer.devices", "2", "--trainer.strategy", "independent_ddp")
+    command(arguments, out, "--trainer.devices", "2")
     assert same_files(reference, out)
     assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
 
@@ -79,7 +79,7 @@ def test_torchrun_with_more_processes_than_batches(reference, arguments, tmp_pat
         "--no-python",
         sys.executable,
     ]
-    command(arguments, out, "--trainer.devices", "4", "--trainer.strategy", "independent_ddp", launcher=launcher)
+    command(arguments, out, "--trainer.devices", "4", launcher=launcher)
     assert same_files(reference, out)
 
 

@@ -189,4 +189,4 @@ def test_impossible_parameters_are_refused(options: dict[str, float], message: s
 @pytest.mark.parametrize("opt_time", [-1, STEPS + 1])
 def test_opt_time_beyond_the_chain_is_refused(opt_time: int) -> None:
     with pytest.raises(ValueError, match=rf"opt_time must be in 0\.\.4 \(T\), got {opt_time}"):
-        DNO(opt_time=opt_time).loss(problem(), noise_of(), None, 0)
+        DNO(opt_time=opt_time).check_noise(problem().backbone)
