@@ -1,0 +1,44 @@
+"""The models that come with the package: small, in half precision, and they draw what they are told."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from mira_pl import StableDiffusion
+from mira_pl.experiments.quality import coloured_prompts, paint, pair_prompts, plain_prompts
+from mira_pl.judges.truth import TruthJudge
+from mira_pl.prompts import make_jobs
+
+ASSETS = Path(str(files("mira_pl") / "assets"))
+
+
+def test_all_assets_are_small():
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 80e6
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_the_text_to_image_model_is_in_half_precision(part):
+    (file,) = (ASSETS / "emoji" / part).glob("*.safetensors")
+    with safe_open(file, "pt") as weights:
+        kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118  no mapping
+    assert kinds == {"F16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("prompts", "verdict", "least"),
+    [
+        (plain_prompts(), TruthJudge.right_subject, 0.9),
+        (coloured_prompts(), TruthJudge.right_colour, 0.9),
+        (pair_prompts(), TruthJudge.right_subject, 0.65),
+    ],
+    ids=["animals", "colours", "pairs"],
+)
+def test_it_draws_what_it_is_told(prompts, verdict, least):
+    """One seed, 20 steps of DDIM."""
+    images = paint(StableDiffusion(steps=20, eta=1.0, guidance=5.0), make_jobs(prompts, [0]))
+    assert torch.isfinite(images).all()
+    assert verdict(TruthJudge(), images, prompts).mean() >= least
