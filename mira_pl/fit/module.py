@@ -100,7 +100,7 @@ class NoiseAlignment(Solver):
         positive(iterations=self.iterations, lr=self.lr, clip_norm=self.clip_norm, save_every=self.save_every)
         positive(patience=self.patience, drift_limit=self.drift_limit)
         not_negative(weight_decay=self.weight_decay, elbo_pairs=self.elbo_pairs, film_frames=self.film_frames)
-        not_negative(store_steps=None if self.store_steps == "auto" else self.store_steps)
+        not_negative(store_steps=None if isinstance(self.store_steps, str) else self.store_steps)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
