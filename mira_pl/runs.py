@@ -86,9 +86,10 @@ class RunFolder:
             if other != config_hash(config):
                 raise FileExistsError(
                     f"{self.path} holds a run of another configuration ({other}, this one is {config_hash(config)}): "
-                    "give another folder with --out, or --overwrite true"
+                    "give another folder with --out, or --overwrite"
                 )
-            self.records(), self.trace()
+            self.records()
+            self.trace()
         others = self.path.exists() and {path.name for path in self.path.iterdir()} - {".config.yaml.tmp", ".lock"}
         if others and not self.config_path.exists():
             raise FileExistsError(f"{self.path} is not empty and is no run: give another folder with --out")

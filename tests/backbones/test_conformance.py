@@ -246,7 +246,7 @@ class TestStableDiffusion(BackboneConformance):
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"guidance": 0.5}, r"guidance must be at least 1 \(1 turns it off\), got 0\.5"),
+            ({"guidance": 0.5}, r"guidance must be a finite number of at least 1 \(1 turns it off\), got 0\.5"),
             ({"steps": 0}, r"steps must be in 1\.\.999, got 0"),
             ({"eta": 2.0}, r"eta must be in \[0, 1\], got 2\.0"),
         ],

@@ -278,6 +278,6 @@ def test_files_that_are_none(tiny_sd: Path, tmp_path: Path) -> None:
     assert f"{file} cannot be read as a LoRA" in error_of(ValueError, tiny_sd, file)
     assert "there is no file" in error_of(FileNotFoundError, tiny_sd, tmp_path / "none.safetensors")
     message = error_of(ValueError, tiny_sd, file, lora_scale=[1.0, 2.0])
-    assert "lora_scale must be a number, or one for each of 1 LoRAs: got [1.0, 2.0]" in message
+    assert "lora_scale must be a finite number, or one for each of 1 LoRAs: got [1.0, 2.0]" in message
     with pytest.raises(ValueError, match="lora must be a list"):
         StableDiffusion(str(tiny_sd), steps=2, lora=str(file))
