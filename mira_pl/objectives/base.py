@@ -15,7 +15,7 @@ from ..drift import Measure, ScoreDifference, ScoreEnergy
 from ..noise import draw, redraw
 from ..problem import Outcome, Problem
 from ..ranges import finite
-from ..rewards.base import Reward
+from ..rewards.base import Reward, need_gradient
 from ..trajectory import Trajectory
 from ..types import Job, Noise, PerJob
 
@@ -72,12 +72,9 @@ class Objective(ABC):
         Raises:
             ValueError: says which, and the way out.
         """
-        if self.needs_gradient and not reward.differentiable:
-            raise ValueError(
-                f"{self.name} needs reward gradients, but {reward.name} has none: take a differentiable reward "
-                "(Aesthetic, Brightness, CLIPScore, Darkness), or a method for black boxes: MIRADPO, or "
-                f"EstimatedGradient around {self.name} (configs/methods/mira_dpo.yaml, dno_hybrid2.yaml)"
-            )
+        if self.needs_gradient:
+            around = f"EstimatedGradient around {self.name} (configs/methods/mira_dpo.yaml, dno_hybrid2.yaml)"
+            need_gradient(self.name, reward, f"a method for black boxes: MIRADPO, or {around}")
         self.check_noise(backbone)
 
     def check_noise(self, backbone: Backbone) -> None:  # noqa: B027  # most methods take any

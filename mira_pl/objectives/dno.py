@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..problem import Problem
+from ..ranges import not_negative
 from ..trajectory import Trajectory
 from ..types import Noise, PerJob
 from .base import NOTHING, Learned, Loss, Memory, Objective
@@ -36,10 +37,7 @@ class DNO(Objective):
         super().__post_init__()
         if self.gamma < 0:
             raise ValueError(f"gamma must be at least 0, got {self.gamma}; 0 turns the regulariser off")
-        if self.subsample < 0 or self.permutations < 0:
-            raise ValueError(
-                f"subsample and permutations must be at least 0, got {self.subsample}, {self.permutations}"
-            )
+        not_negative(subsample=self.subsample, permutations=self.permutations)
 
     def check_noise(self, backbone: Backbone) -> None:
         maps, *size = backbone.noise_shape

@@ -8,6 +8,7 @@ import torch
 
 from ..drift import Measure, Penalty
 from ..problem import Problem
+from ..ranges import not_negative
 from ..trajectory import Trajectory
 from ..types import Noise, PerJob
 from .base import NOTHING, Learned, Loss, Memory, Objective
@@ -55,10 +56,7 @@ class DriftBudget(Objective):
         super().__post_init__()
         if self.budget <= 0:
             raise ValueError(f"budget must be greater than 0, got {self.budget}; the start itself has drift 0")
-        if min(self.rate, self.damping, self.ahead) < 0:
-            raise ValueError(
-                f"rate, damping and ahead must be at least 0, got {self.rate}, {self.damping}, {self.ahead}"
-            )
+        not_negative(rate=self.rate, damping=self.damping, ahead=self.ahead)
 
     def loss(
         self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int, memory: Memory = NOTHING

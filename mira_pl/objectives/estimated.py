@@ -11,6 +11,7 @@ from ..backbones.base import Backbone
 from ..drift import Measure
 from ..noise import stream
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..rewards.base import BlackBox
 from ..trajectory import Trajectory
 from ..types import Images, Job, Noise
@@ -54,8 +55,7 @@ class EstimatedGradient(Objective):
         super().__post_init__()
         if not self.objective.needs_gradient:
             raise ValueError(f"{self.objective.name} needs no reward gradient: take it without EstimatedGradient")
-        if self.mu <= 0 or self.queries < 1:
-            raise ValueError(f"mu must be greater than 0 and queries at least 1, got {self.mu} and {self.queries}")
+        positive(mu=self.mu, queries=self.queries)
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..backbones.base import Backbone
 from ..noise import draw, redraw
 from ..problem import Outcome, Problem
+from ..ranges import positive
 from ..rewards.base import BlackBox, Reward
 from ..trajectory import Trajectory
 from ..types import Job, Latents, Noise, PerJob
@@ -60,13 +61,11 @@ class InitNO(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.rounds, self.steps, self.last_steps) < 1:
-            given = f"{self.rounds}, {self.steps}, {self.last_steps}"
-            raise ValueError(f"rounds, steps and last_steps must be at least 1, got {given}")
-        if self.lr <= 0 or self.largest_kl <= 0:
-            raise ValueError(f"lr and largest_kl must be greater than 0, got {self.lr} and {self.largest_kl}")
+        positive(rounds=self.rounds, steps=self.steps, last_steps=self.last_steps)
+        positive(lr=self.lr, largest_kl=self.largest_kl)
 
     def check(self, backbone: Backbone, reward: Reward) -> None:
+        super().check(backbone, reward)
         if not backbone.shows_attention:
             raise ValueError(
                 f"InitNO reads attention maps, which {type(backbone).__name__} does not give: take StableDiffusion"

@@ -8,6 +8,7 @@ import torch
 
 from ..noise import redraw
 from ..problem import Problem
+from ..ranges import not_negative, positive
 from ..trajectory import Trajectory
 from ..types import Job, Noise
 from .base import NOTHING, Learned, Loss, Memory, Objective
@@ -38,8 +39,8 @@ class Langevin(Objective):
         super().__post_init__()
         if not 0 < self.step <= 1:
             raise ValueError(f"step must be in (0, 1], got {self.step}; 1 draws the noise anew in every iteration")
-        if self.drive < 0 or (self.limit is not None and self.limit <= 0):
-            raise ValueError(f"drive must be at least 0 and limit greater than 0, got {self.drive} and {self.limit}")
+        not_negative(drive=self.drive)
+        positive(limit=self.limit)
 
     def loss(
         self, problem: Problem, noise: Noise, anchor: Trajectory | None, tick: int, memory: Memory = NOTHING

@@ -38,6 +38,23 @@ class Reward(ABC):
         return self
 
 
+def need_gradient(method: str, reward: Reward, instead: str) -> None:
+    """Refuse a reward that cannot drive a method by gradients.
+
+    Args:
+        method: its name.
+        instead: what to take but a differentiable reward.
+
+    Raises:
+        ValueError: the reward is a black box.
+    """
+    if not reward.differentiable:
+        raise ValueError(
+            f"{method} needs reward gradients, but {reward.name} has none: take a differentiable reward "
+            f"(Aesthetic, Brightness, CLIPScore, Darkness), or {instead}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class BlackBox(Reward):
     """Any reward by its values alone: no gradient leaves it, as of a reward that has none.

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ..backbones.base import Backbone
 from ..problem import Outcome, Problem
-from ..rewards.base import Reward
+from ..rewards.base import Reward, need_gradient
 from ..types import Noise, PerJob
 
 
@@ -68,11 +68,8 @@ class Search(ABC):
         Raises:
             ValueError: says which, and the way out.
         """
-        if self.needs_gradient and not reward.differentiable:
-            raise ValueError(
-                f"{self.name} needs reward gradients, but {reward.name} has none: "
-                "take a differentiable reward, or a search by values alone (BestOfN, FK, CoDe)"
-            )
+        if self.needs_gradient:
+            need_gradient(self.name, reward, "a search by values alone (BestOfN, FK, CoDe)")
         if self.needs_noise:
             need_noise(self.name, backbone)
 

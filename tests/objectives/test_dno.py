@@ -177,8 +177,8 @@ def test_permutations_belong_to_job_and_iteration() -> None:
     ("options", "message"),
     [
         ({"gamma": -1.0}, r"gamma must be at least 0, got -1\.0"),
-        ({"subsample": -1}, "at least 0, got -1, 100"),
-        ({"permutations": -1}, "at least 0, got 1, -1"),
+        ({"subsample": -1}, "subsample must be at least 0, got -1"),
+        ({"permutations": -1}, "permutations must be at least 0, got -1"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, float], message: str) -> None:

@@ -185,8 +185,8 @@ def test_names_say_method_and_estimator() -> None:
     ("options", "message"),
     [
         ({"objective": MIRADPO()}, "MIRADPO needs no reward gradient: take it without EstimatedGradient"),
-        ({"objective": DNO(), "mu": 0.0}, r"mu must be greater than 0 and queries at least 1, got 0\.0 and 4"),
-        ({"objective": DNO(), "queries": 0}, r"queries at least 1, got 0\.01 and 0"),
+        ({"objective": DNO(), "mu": 0.0}, r"mu must be greater than 0, got 0\.0"),
+        ({"objective": DNO(), "queries": 0}, "queries must be greater than 0, got 0"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, object], message: str) -> None:
