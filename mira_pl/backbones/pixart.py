@@ -25,7 +25,8 @@ class PixArt(LatentDiffusion):
     The DMD student is `student: PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512, guidance: 1, one_step_at: 400`.
 
     Args:
-        model: a hub id, or a local folder in diffusers layout.
+        model: a hub id, a local folder in diffusers layout, or `emoji`, the packaged one-step model, which is
+            `guidance: 1, one_step_at: 400`.
         steps: T, sampling steps.
         eta: noise of DDIM, 0 to 1.
         guidance: classifier-free guidance scale; 1 turns it off.
@@ -75,6 +76,7 @@ class PixArt(LatentDiffusion):
 
     @staticmethod
     def needs(model: str, student: str | None, **_: Any) -> dict[str, Need]:
+        model = layouts.source_of(model, "emoji_dit")
         return {
             "pipeline": layouts.pipeline(model, "PixArtAlphaPipeline"),
             "scheduler": layouts.scheduler(student or model),

@@ -34,6 +34,8 @@ class StableDiffusion(LatentDiffusion):
         dtype: of the weights.
         last_sigma: `keep` diffusers' small noise at the last step of DDIM, or `zero` as the public DNO code.
         sampler: see `mira_pl.schedules.make_schedule`.
+        student: `emoji` (packaged, one step), or a folder or hub id in diffusers layout, whose U-Net and scheduler take
+            the place of the model's: distilled models for one or a few steps.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
             is stable-diffusion-v1-5/stable-diffusion-v1-5, or stabilityai/stable-diffusion-2-1.
         lora: files, folders or hub ids of LoRAs, added to the weights; see `lora_needs`.
@@ -52,12 +54,13 @@ class StableDiffusion(LatentDiffusion):
         dtype: DTypeName = "float32",
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
+        student: str | None = None,
         config: str | None = None,
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
         checkpoint_vae: bool = True,
     ) -> None:
-        needs = settled(self.needs, model, config, lora)
+        needs = settled(self.needs, model, student, config, lora)
         ready(needs["pipeline"])
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
@@ -72,8 +75,9 @@ class StableDiffusion(LatentDiffusion):
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
 
     @staticmethod
-    def needs(model: str, config: str | None, lora: Sequence[str], **_: Any) -> dict[str, Need]:
-        return model_needs(folder_needs, model, config, (SD1, SD2), "StableDiffusion") | lora_needs(lora)
+    def needs(model: str, student: str | None, config: str | None, lora: Sequence[str], **_: Any) -> dict[str, Need]:
+        whole = model_needs(folder_needs, model, config, (SD1, SD2), "StableDiffusion")
+        return whole | ({} if student is None else student_needs(student)) | lora_needs(lora)
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(x, timestep, text.tokens).sample
@@ -100,6 +104,12 @@ class StableDiffusion(LatentDiffusion):
     def embed(self, prompts: Sequence[str]) -> Text:
         tokens = tokenize(self.tokenizer, prompts, self.tokenizer.model_max_length, "StableDiffusion")
         return Text(self.text(tokens.input_ids.to(self.text.device)).last_hidden_state)
+
+
+def student_needs(student: str) -> dict[str, Need]:
+    """Of a distilled model that shares text encoder and VAE with another, or of the packaged one."""
+    student = layouts.source_of(student, "emoji_turbo")
+    return {"scheduler": layouts.scheduler(student), "unet": layouts.diffusers_weights(student, "unet")}
 
 
 def folder_needs(model: str) -> dict[str, Need]:

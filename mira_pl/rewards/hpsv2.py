@@ -59,10 +59,10 @@ class HPSv2(Reward):
     """Cosine of image and prompt, without CLIP's scale: about 0.2 to 0.35. Versions 2.0 and 2.1 share no scale.
 
     Args:
-        model: hub id or local folder with the checkpoint, or the checkpoint itself (.pt, .safetensors). A folder may
-            hold open_clip's `open_clip_config.json`; without it the model is ViT-H-14.
+        model: `emoji` (packaged), a hub id or local folder with the checkpoint, or the checkpoint itself (.pt,
+            .safetensors). A folder may hold open_clip's `open_clip_config.json`; without it the model is ViT-H-14.
         version: which checkpoint of the folder. The paper's base value of 0.278 is that of 2.0; ReNO took 2.1.
-        tokenizer: hub id or local folder.
+        tokenizer: `emoji`, hub id or local folder.
     """
 
     differentiable: ClassVar[bool] = True
@@ -79,7 +79,9 @@ class HPSv2(Reward):
     @staticmethod
     def needs(model: str, version: str, tokenizer: str, **_: Any) -> dict[str, Need]:
         return {
-            "checkpoint": layouts.checkpoint(model, FILES[version], optional=(DESCRIPTION,)),
+            "checkpoint": layouts.checkpoint(
+                layouts.source_of(model, "hpsv2"), FILES[version], optional=(DESCRIPTION,)
+            ),
             "tokenizer": tokenizer_need(tokenizer),
         }
 

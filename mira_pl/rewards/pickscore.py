@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from typing_extensions import Self
 
-from ..hub import Need
+from ..hub import Need, layouts
 from ..types import Images, PerJob
 from .base import Reward
 from .towers import ClipTowers, clip_needs
@@ -19,18 +19,18 @@ class PickScore(Reward):
     """The cosine of image and prompt times the model's own scale (about 100): typically 20 to 22, not normalised.
 
     Args:
-        model: a hub id, or a local folder with a CLIPModel.
-        tokenizer: hub id or local folder of the CLIPTokenizer.
+        model: `emoji` (packaged), a hub id, or a local folder with a CLIPModel.
+        tokenizer: `emoji`, hub id or local folder of the CLIPTokenizer.
     """
 
     differentiable: ClassVar[bool] = True
 
     def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
-        self.clip = ClipTowers.load(model, tokenizer)
+        self.clip = ClipTowers.load(layouts.source_of(model, "pickscore"), tokenizer)
 
     @staticmethod
     def needs(model: str, tokenizer: str, **_: Any) -> dict[str, Need]:
-        return clip_needs(model, tokenizer)
+        return clip_needs(layouts.source_of(model, "pickscore"), tokenizer)
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Unbounded in the scale; prompts longer than the text tower are truncated."""

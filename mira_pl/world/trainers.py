@@ -2,9 +2,20 @@
 
 from .aesthetic import AestheticTraining
 from .clip import CLIPTraining
+from .dit import DiTTraining
 from .judge import JudgeTraining
 from .preference import PreferenceTraining
+from .turbo import TurboTraining
 from .unet import UNetTraining
 from .vae import VAETraining
 
-__all__ = ["AestheticTraining", "CLIPTraining", "JudgeTraining", "PreferenceTraining", "UNetTraining", "VAETraining"]
+__all__ = [
+    "AestheticTraining",
+    "CLIPTraining",
+    "DiTTraining",
+    "JudgeTraining",
+    "PreferenceTraining",
+    "TurboTraining",
+    "UNetTraining",
+    "VAETraining",
+]

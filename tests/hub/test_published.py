@@ -182,7 +182,7 @@ def test_parameters_are_those_of_the_published_configuration(name: str, folder: 
 def test_every_default_and_every_config_is_in_the_table() -> None:
     """Of each, every folder that has weights."""
     needs = [
-        *StableDiffusion.needs("stable-diffusion-v1-5/stable-diffusion-v1-5", None, ()).values(),
+        *StableDiffusion.needs("stable-diffusion-v1-5/stable-diffusion-v1-5", None, None, ()).values(),
         *SDXL.needs("stabilityai/stable-diffusion-xl-base-1.0", None, None, ()).values(),
         *SDXL.needs("stabilityai/sdxl-turbo", "madebyollin/sdxl-vae-fp16-fix", None, ()).values(),
         *PixArt.needs("PixArt-alpha/PixArt-XL-2-1024-MS", "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512").values(),

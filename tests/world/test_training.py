@@ -14,14 +14,17 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 import mira_pl
 from mira_pl import StableDiffusion, draw
+from mira_pl.backbones import PixArt
 from mira_pl.commands.pretrain import main
 from mira_pl.judges.truth import TruthJudge
 from mira_pl.prompts import make_jobs
 from mira_pl.rewards import HPSv2, PickScore
 from mira_pl.trajectory import sample
+from mira_pl.world.dit import DiTTraining
 from mira_pl.world.preference import poll
 from mira_pl.world.render import Renderer
 from mira_pl.world.scenes import generator
+from mira_pl.world.turbo import TurboTraining
 from mira_pl.world.vae import VAETraining
 
 PACKAGED = Path(mira_pl.__file__).parent / "assets"
@@ -125,3 +128,39 @@ def test_unet_trains_its_text_tower_and_exports_a_pipeline(tmp_path):
     jobs = make_jobs(["a red fox"], [0])
     images = sample(backbone, backbone.encode(["a red fox"]), draw(jobs, backbone.noise_shape)).images
     assert images.shape == (1, 3, 64, 64) and images.isfinite().all()
+
+
+def turbo(folder: Path) -> StableDiffusion:
+    return StableDiffusion(student=str(folder), steps=1, guidance=1.0, sampler="euler_ancestral")
+
+
+def dit(folder: Path) -> PixArt:
+    return PixArt(str(folder), one_step_at=400, guidance=1.0)
+
+
+@pytest.mark.slow
+def test_one_step_students_share_their_pairs_and_export_what_loads(tmp_path):
+    shared = f"--model.cache {tmp_path}/pairs --model.pairs 500 --model.teacher_steps 1"
+    train(tmp_path / "turbo" / "model", f"TurboTraining {shared}", steps=2)
+    (pairs,) = (tmp_path / "pairs").rglob("*.safetensors")
+    written = pairs.stat().st_mtime_ns
+    train(tmp_path / "dit" / "model", f"DiTTraining {shared}", steps=2)
+    assert pairs.stat().st_mtime_ns == written
+    for backbone in (turbo(tmp_path / "turbo" / "model"), dit(tmp_path / "dit" / "model")):
+        noise = draw(make_jobs(["a red fox"], [0]), backbone.noise_shape)
+        images = sample(backbone, backbone.encode(["a red fox"]), noise).images
+        assert images.shape == (1, 3, 64, 64) and images.isfinite().all()
+
+
+@pytest.mark.parametrize("kind, load", [(TurboTraining, turbo), (DiTTraining, dit)])
+def test_what_a_student_learns_is_what_is_sampled(tmp_path, kind, load):
+    """x_0 in training is x_0 by the backbone that loads the exported folder."""
+    training = kind(out=tmp_path)
+    training.export(tmp_path)
+    training.model = training.ema.module.float()  # rounded as the exported weights are
+    training.teacher = StableDiffusion()  # in fp32
+    prompts, backbone = ["a red fox", "generate an image of a cat and a green car"], load(tmp_path)
+    noise = draw(make_jobs(prompts, [0]), backbone.noise_shape)
+    with torch.no_grad():
+        latents = sample(backbone, backbone.encode(prompts), noise).latents
+        torch.testing.assert_close(training.predict(noise[:, 1], prompts), latents, atol=5e-4, rtol=0)
