@@ -73,7 +73,7 @@ class Objective(ABC):
             ValueError: says which, and the way out.
         """
         if self.needs_gradient:
-            around = f"EstimatedGradient around {self.name} (configs/methods/mira_dpo.yaml, dno_hybrid2.yaml)"
+            around = f"EstimatedGradient around {self.name} (configs/methods/mira_dpo.yaml, hybrid2.yaml)"
             need_gradient(self.name, reward, f"a method for black boxes: MIRADPO, or {around}")
         self.check_noise(backbone)
 
