@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from .backbones import Backbone
-from .fit import NoiseAlignment, NoiseSearch, PromptData
+from .fit import Budget, NoiseAlignment, NoiseSearch, PromptData
 from .objectives import Objective
 from .rewards import Reward
 from .searches import Search
@@ -40,6 +40,7 @@ def align(
     seeds: Sequence[int] = (0,),
     batch_size: int = 4,
     trainer: Mapping[str, Any] | None = None,
+    budget: Budget = Budget(),
     **options: Any,
 ) -> Alignment:
     """Optimise the noises of one or more prompts, or search among them, in this process.
@@ -52,9 +53,11 @@ def align(
         seeds: every prompt is solved under every seed.
         batch_size: jobs solved together.
         trainer: options of Lightning's Trainer, such as {"accelerator": "cpu"}.
+        budget: what a job may cost.
         options: options of `NoiseAlignment` (iterations, lr, clip, engine, ...) or of `NoiseSearch`.
     """
-    data = PromptData([prompts] if isinstance(prompts, str) else list(prompts), seeds=seeds, batch_size=batch_size)
+    listed = [prompts] if isinstance(prompts, str) else list(prompts)
+    data = PromptData(listed, seeds=seeds, batch_size=batch_size, budget=budget)
     if isinstance(objective, Search):
         module = NoiseSearch(backbone, reward, objective, **options)
     else:

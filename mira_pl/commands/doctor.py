@@ -106,7 +106,7 @@ def show_device(config: Mapping[str, Any], needs: Needs) -> str:
 
 def show_run(config: Mapping[str, Any]) -> None:
     """The jobs, what of them is done in the run folder, and what the others will take by it."""
-    data, run = PromptData(**config["data"]), RunFolder(Path(config["out"]))
+    data, run = PromptData.of(config["data"]), RunFolder(Path(config["out"]))
     run.check(config, config["overwrite"])
     records = [] if config["overwrite"] else run.records()
     left = seconds_left(records, len(data.jobs))

@@ -80,6 +80,6 @@ def planned_jobs(config: Mapping[str, Any]) -> int | None:
     if not data.get("prompts") or not data.get("seeds"):
         return None
     try:
-        return len(PromptData(**data).jobs)
+        return len(PromptData.of(data).jobs)
     except FileNotFoundError:  # a file of prompts that has gone since
         return None

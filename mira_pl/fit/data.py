@@ -1,12 +1,14 @@
 """Which jobs a process works on: whole batches, shared out by rank, round by round."""
 
-from collections.abc import Collection, Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import lightning as L
 from torch.utils.data import DataLoader
+from typing_extensions import Self
 
 from ..prompts import expand, make_jobs
+from .budget import Budget
 
 
 class PromptData(L.LightningDataModule):
@@ -23,6 +25,7 @@ class PromptData(L.LightningDataModule):
         limit: use the first so many of the others only.
         seeds: every prompt is solved under every seed.
         batch_size: jobs solved together by one process.
+        budget: what a job may cost, such as {unet: 2000}; by default it may run to its last iteration.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class PromptData(L.LightningDataModule):
         limit: int | None = None,
         seeds: Sequence[int] = (0,),
         batch_size: int = 4,
+        budget: Budget = Budget(),
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -45,9 +49,15 @@ class PromptData(L.LightningDataModule):
         chosen = expand(prompts, template, articles)[start:][:limit]
         if not chosen:
             raise ValueError(f"start {start} leaves no prompt: the set is shorter")
+        self.budget = budget
         self.jobs = make_jobs(chosen, list(seeds))
         self.batches = [self.jobs[i : i + batch_size] for i in range(0, len(self.jobs), batch_size)]
         self.left = list(range(len(self.batches)))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """From the part `data` of a resolved configuration, as run folders keep it."""
+        return cls(**{**settings, "budget": Budget(**settings.get("budget", {}))})
 
     def drop_finished(self, keys: Collection[str]) -> None:
         """Leave out every batch whose jobs all have a record."""

@@ -6,7 +6,6 @@ Iteration k of a trace is the image after k updates: 0 is what the frozen model 
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -153,18 +152,17 @@ class NoiseAlignment(Solver):
     def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
         """Put frozen noise back (decay and momentum move it even without a gradient), count, log and save."""
         state = self.state
-        rows: Sequence[dict[str, Any]] = ()
-        if state is not None and state.tick >= self.iterations:
-            self.noise.data = self._before
-        elif state is not None:
+        rows = [] if state is None else state.trace[len(state.trace) - state.rows_last :]
+        if state is not None and rows:
             self._put_back(state)
-            rows = state.trace[len(state.trace) - state.rows_last :]
-            if rows:
-                state.add_cost(time.perf_counter() - self._began, self.spent_since_last() + self._scored)
+            state.add_cost(time.perf_counter() - self._began, self.spent_since_last() + self._scored)
             state.tick, state.rows_last = state.tick + 1, 0
+            self.data.budget.stop(state)
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
                 state.noise = self.noise.detach()
                 state.save(self.run.state_path(state.index), self._optimizer().state_dict())
+        elif state is not None:
+            self.noise.data = self._before
         self.report(rows, self.global_step)
 
     def last_look(self, state: BatchState, problem: Problem) -> Outcome:

@@ -29,7 +29,7 @@ def evaluate(
     limit: float | None,
     more: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Add a trace row for every running job, and keep the best noise: of highest reward, within the drift limit.
+    """Add a row for every job that may have moved, and keep the best noise: of highest reward, within the drift limit.
 
     `more` are further columns of the trace.
     """
@@ -54,7 +54,7 @@ def evaluate(
         columns["elbo"] = loss - state.start_loss
     _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
-    better = state.running & (outcome.reward > state.best_reward)
+    better = state.moved & (outcome.reward > state.best_reward)
     if limit is not None:
         better = better & (drift.abs() <= limit)
     state.best_row = torch.where(better, state.rows, state.best_row)
@@ -96,11 +96,11 @@ def means_over_processes(
 
 def _add_rows(state: BatchState, columns: dict[str, Tensor]) -> None:
     names, table = list(columns), torch.stack(list(columns.values())).T.tolist()
-    running = state.running.tolist()
+    moved = state.moved.tolist()
     rows = [
         {"key": job.key, "iteration": state.tick} | dict(zip(names, values, strict=True)) | {"seconds": state.seconds}
-        for job, values, runs in zip(state.jobs, table, running, strict=True)
-        if runs
+        for job, values, counts in zip(state.jobs, table, moved, strict=True)
+        if counts
     ]
     state.trace += rows
     state.rows_last = len(rows)

@@ -87,6 +87,7 @@ class NoiseSearch(Solver):
             state.tick += 1
             self._look(state, problem, {"candidate": found.outcome.reward, "ess": found.ess})
             state.add_cost(time.perf_counter() - began, self.spent_since_last())
+            self.data.budget.stop(state)
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
                 state.save(self.run.state_path(state.index), {})
             rows = state.trace[seen:]

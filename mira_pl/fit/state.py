@@ -13,8 +13,11 @@ from ..runs import write_atomic
 from ..trajectory import Trajectory
 from ..types import Compute, Images, Job, Noise, PerJob
 
-RUNNING, REACHED, STALLED, DRIFTED, FAILED = range(5)
-STATUS = ("finished", "reached its target reward", "stopped improving", "reached its drift limit", "failed: not finite")
+RUNNING, REACHED, STALLED, DRIFTED, FAILED, SPENT = range(6)
+STATUS = (
+    "finished", "reached its target reward", "stopped improving", "reached its drift limit", "failed: not finite",
+    "spent its budget",
+)  # fmt: skip
 COUNTS = ("unet", "vae", "reward", "backward")
 
 
@@ -70,9 +73,14 @@ class BatchState:
         """Which jobs are still optimised, [b]."""
         return self.status == RUNNING
 
+    @property
+    def moved(self) -> Tensor:
+        """Which jobs may have moved since their last look: those that run, or did until their budget was spent, [b]."""
+        return self.running | (self.status == SPENT)
+
     def stop(self, which: Tensor, status: int) -> None:
-        """Freeze the running jobs of a mask [b], and remember when and why."""
-        which = which & self.running
+        """Freeze the jobs of a mask [b] that run, or ran until their budget was spent; remember when and why."""
+        which = which & self.moved
         self.status = torch.where(which, status, self.status)
         self.stopped_at = torch.where(which, self.tick, self.stopped_at)
 

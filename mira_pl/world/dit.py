@@ -56,7 +56,7 @@ class DiTTraining(StudentTraining):
     def __init__(
         self,
         out: Path = Path("pretrain_runs/emoji_dit/model"),
-        steps: int = 6000,
+        steps: int = 5000,
         batch_size: int = 32,
         lr: float = 1e-3,
         seed: int = 8,

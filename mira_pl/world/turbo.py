@@ -38,7 +38,7 @@ class TurboTraining(StudentTraining):
     def __init__(
         self,
         out: Path = Path("pretrain_runs/emoji_turbo/model"),
-        steps: int = 6000,
+        steps: int = 4000,
         batch_size: int = 32,
         lr: float = 1e-3,
         seed: int = 8,
