@@ -1,9 +1,11 @@
-# `make fit`: the main job on the embedded model, by DNO and by MIRA. `make test`: all tests. Both set everything up and can be repeated.
+# `make fit`: the main job on the embedded model, by DNO and by MIRA. `make test`: all tests but the slow ones; `make test-all`: every test.
+# They set everything up and can be repeated.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: fit test lint clean
+.PHONY: fit test test-all lint clean
 
 $(VENV)/.installed: pyproject.toml constraints/cpu.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,7 +18,10 @@ fit: $(VENV)/.installed
 	$(BIN)/python -m mira_pl show runs/emoji_dno runs/emoji --out runs/emoji.html
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.installed
+	$(PYTEST)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

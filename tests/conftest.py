@@ -1,11 +1,17 @@
 """Tiny models of the real classes, jobs, and the check of the maths' shape annotations under pytest."""
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of torch, which is imported later, and of the commands that tests start
+
 from jaxtyping import install_import_hook
 
 MATHS = ["types", "noise", "diffusion", "flow", "drift", "trajectory", "problem", "backbones", "objectives", "searches"]
 install_import_hook([f"mira_pl.{module}" for module in MATHS], "beartype.beartype")
 
+import signal  # noqa: E402
 from pathlib import Path  # noqa: E402
+from types import FrameType  # noqa: E402
 
 import pytest  # noqa: E402
 import tiny  # noqa: E402
@@ -26,7 +32,14 @@ from transformers import (  # noqa: E402
 
 from mira_pl.types import Job  # noqa: E402
 
-torch.set_num_threads(1)
+
+def pytest_configure() -> None:
+    """SIGTERM ends the run. Lightning, while it fits, would make one failed test of it and let the others go on."""
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    pytest.exit("terminated", returncode=128 + number)
 
 
 @pytest.fixture(scope="session")

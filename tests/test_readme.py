@@ -85,6 +85,7 @@ def test_the_hacking_page_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "tables" / "outcome.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_methods_page_runs(tmp_path, monkeypatch, capsys):
     """At two steps of one prompt; every overlay is in one of its tables."""
     monkeypatch.chdir(ROOT)

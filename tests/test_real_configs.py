@@ -109,6 +109,7 @@ def listed(doctor: str) -> set[tuple[str, str]]:
     return files
 
 
+@pytest.mark.slow
 def test_without_the_weights_it_is_one_line(tmp_path: Path) -> None:
     given = ["--config", "configs/sdxl_hps.yaml", "--out", str(tmp_path / "run")]
     done = offline(tmp_path / "empty", ["-m", "mira_pl", "fit", *given])

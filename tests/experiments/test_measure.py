@@ -15,13 +15,14 @@ def runs(tmp_path_factory):
     learned = ["--model.iterations", "6", "--model.lr", "0.1"]
     flags = {"dno": learned, "mira": learned, "fk": ["--model.search.particles", "2"]}
     shared = ["--data.limit", "2", "--wandb.mode", "disabled", "--model.elbo_pairs", "1"]
-    shared += ["--model.backbone.init_args.steps", "4"]
+    shared += ["--model.backbone.init_args.steps", "2"]
     for name, own in flags.items():
         configs = ["--config", "configs/emoji_darkness.yaml", "--config", f"configs/methods/{name}.yaml"]
         assert main(["fit", *configs, *shared, *own, "--out", str(folder / name)]) == 0
     return folder
 
 
+@pytest.mark.slow
 def test_hacking_tables(runs, tmp_path, capsys):
     out = tmp_path / "out"
     named = [f"{name.upper()}={runs / name}" for name in ("dno", "mira", "fk")]

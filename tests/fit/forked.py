@@ -1,6 +1,7 @@
 """Runs in a forked process, and comparisons of run folders."""
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ def in_child(body: Callable[[], None]) -> int:
     """Runs `body` in a forked process; its wait status, 9 where it was killed by SIGKILL."""
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             body()
             os._exit(0)

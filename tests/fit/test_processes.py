@@ -30,6 +30,7 @@ def reference(run_fit, tmp_path):
     return run_fit(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_two_processes(reference, arguments, tmp_path):
     """Rank 1 has nothing to do in the second round."""
     out = tmp_path / "two"
@@ -38,6 +39,7 @@ def test_two_processes(reference, arguments, tmp_path):
     assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
 
 
+@pytest.mark.slow
 def test_two_fits_into_one_folder(reference, arguments, tmp_path):
     """The second is sent away while the first one lives, even with --overwrite, and a kill lets go of the folder."""
     out = tmp_path / "shared"

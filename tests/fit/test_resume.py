@@ -29,7 +29,7 @@ def killed_after(count: int, monkeypatch, target: type, name: str, by: int = sig
     monkeypatch.setattr(target, name, call)
 
 
-@pytest.mark.parametrize("tick", [1, 2, 3, 4, 6, 8, 9])
+@pytest.mark.parametrize("tick", [1, 4, 9, *(pytest.param(tick, marks=pytest.mark.slow) for tick in (2, 3, 6, 8))])
 def test_killed_after_a_tick(reference, run_fit, tmp_path, monkeypatch, tick):
     out = tmp_path / "killed"
     with monkeypatch.context() as patch:

@@ -150,7 +150,14 @@ def test_films_show_the_best_so_far(tmp_path, run_fit):
         assert (frames[k] == frames[k - 1]) == (curve[k] == curve[k - 1])
 
 
-@pytest.mark.parametrize(("name", "count"), [("BestOfN", 4), ("FK", 1), ("FK", 3), ("DAS", 3), ("DyMO", 5)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("BestOfN", 4),
+        ("FK", 3),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("FK", 1), ("DAS", 3), ("DyMO", 5))),
+    ],
+)
 def test_killed_after_a_round(run_fit, tmp_path, monkeypatch, name, count):
     whole, out = run_fit(tmp_path / "whole", *flags(name)), tmp_path / "killed"
     save, calls = BatchState.save, []

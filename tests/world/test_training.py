@@ -39,6 +39,7 @@ def train(out: Path, trainer: str, steps: int = 4) -> None:
     )
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on(tmp_path, monkeypatch):
     train(tmp_path / "one" / "model", "VAETraining")
 
