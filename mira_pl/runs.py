@@ -16,7 +16,6 @@ Every file is written beside its place and moved there, so a kill leaves the old
 import contextlib
 import csv
 import fcntl
-import hashlib
 import io
 import json
 import math
@@ -34,11 +33,12 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
 from torch import Tensor
 
+from .identity import config_hash
+
 TRACE_COLUMNS: tuple[str, ...] = (
     "key", "iteration", "reward", "S0", "S", "drift", "clip", "noise_norm", "grad_norm", "seconds", "score_difference",
     "elbo", "loser_reward", "loser_drift", "beta", "candidate", "ess",
 )  # fmt: skip
-IDENTITY = ("model", "data")  # the parts of a configuration that decide what a run computes
 CONTACT_SIDE = 128
 
 
@@ -56,12 +56,6 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         reason = f"cannot write {path}: {error.strerror}; what was written before is intact"
         raise OSError(error.errno, reason) from error
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Twelve hex digits of what decides the results: neither devices, nor loggers, nor the folder."""
-    identity = {name: config.get(name) for name in IDENTITY}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -125,13 +119,13 @@ class RunFolder:
         return self.path / "config.yaml"
 
     def clear(self) -> None:
-        """Delete what a run wrote, and nothing else; the configuration, which marks the folder as a run, goes last."""
+        """Delete what a run wrote, and nothing else; the configuration stays, which marks the folder as a run."""
         for folder, pattern in (("images", "*.png"), ("noise", "*.safetensors"), ("state", "batch-*.*")):
             for path in (*(self.path / folder).glob(pattern), *(self.path / folder).glob(f".{pattern}.tmp")):
                 path.unlink()
             with contextlib.suppress(OSError):  # absent, or holding files of others
                 (self.path / folder).rmdir()
-        for name in ("records.jsonl", "trace.csv", "contact.png", "page.html", "config.yaml"):
+        for name in ("records.jsonl", "trace.csv", "contact.png", "page.html"):
             (self.path / name).unlink(missing_ok=True)
 
     def config(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ LEVELS = (
     ("memory",),
     ("problem",),
     ("objectives", "searches"),
-    ("runs",),
+    ("identity", "runs"),
     ("fit", "finetune"),
     ("align", "world"),
     ("metrics", "judges"),

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants
 
 from ..fit import PromptData
-from ..fit.cli import ParsedCLI, build, hush, plain
+from ..fit.cli import ParsedCLI, build, hush, plain, unfinished
 from ..fit.estimate import file_bytes, memory, seconds_left
 from ..fit.needs import Needs, needs_of
 from ..hub import Need, WebFile
@@ -107,8 +107,9 @@ def show_device(config: Mapping[str, Any], needs: Needs) -> str:
 def show_run(config: Mapping[str, Any]) -> None:
     """The jobs, what of them is done in the run folder, and what the others will take by it."""
     data, run = PromptData.of(config["data"]), RunFolder(Path(config["out"]))
-    run.check(config, config["overwrite"])
-    records = [] if config["overwrite"] else run.records()
+    overwrite = config["overwrite"] and not unfinished(run, config, data.order())
+    run.check(config, overwrite)
+    records = [] if overwrite else run.records()
     left = seconds_left(records, len(data.jobs))
     minutes = "unknown before the first job is done; `python -m benchmarks cpu` times the engines on this machine"
     if left is not None:

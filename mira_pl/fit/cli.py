@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from importlib.resources import files
 from inspect import signature
@@ -19,6 +19,7 @@ import transformers
 import yaml
 from huggingface_hub import constants
 from huggingface_hub.utils import enable_progress_bars
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -28,12 +29,14 @@ import mira_pl.objectives
 import mira_pl.rewards
 import mira_pl.searches
 
-from ..runs import RunFolder, config_hash
+from ..identity import config_hash
+from ..runs import RunFolder
 from .checks import DEFAULTS, INDEPENDENT, check_trainer, strategy
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
 from .needs import ensure
+from .progress import RunProgress
 from .search import NoiseSearch
 from .solver import Solver
 from .state import FAILED, STATUS
@@ -44,6 +47,13 @@ DEFAULT_MODEL = "mira_pl.fit.NoiseAlignment"
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards, mira_pl.searches)
 MODELS = (NoiseAlignment, NoiseSearch)
 PARTS = [*MODELS, *(vars(module)[name] for module in MODULES for name in module.__all__)]
+OUT_OF_MEMORY = (
+    "out of memory: add --model.engine checkpoint --model.store_steps 0 to the same command, which then goes on; or "
+    "lower data.batch_size, or take model.backbone.dtype bfloat16; these change digits: --overwrite or another --out"
+)
+SEARCH_OUT_OF_MEMORY = (
+    "out of memory: lower model.search.chunk or data.batch_size; these change digits: --overwrite or another --out"
+)
 COMPONENTS = [part.__name__ for part in PARTS]
 PARAMETERS = [name for part in PARTS for name in signature(part).parameters]
 
@@ -101,6 +111,13 @@ class FitCLI(LightningCLI):
         ensure(plain(self), self.arguments)
         super().instantiate_classes()
 
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """With our progress bar, where there is to be one and the configuration brings none of its own."""
+        given = self.config_init["trainer"]
+        brought = any(isinstance(callback, ProgressBar) for callback in given["callbacks"] or [])
+        wanted = given["enable_progress_bar"] is not False and not brought
+        return super().instantiate_trainer(**kwargs, callbacks=[*(given["callbacks"] or []), *[RunProgress()] * wanted])
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("runs/fit"), help="the run folder")
         parser.add_argument(
@@ -109,7 +126,7 @@ class FitCLI(LightningCLI):
             nargs="?",
             const=True,
             default=False,
-            help="delete a run that stands in the folder",
+            help="delete a run that stands in the folder, unless it is an unfinished one of this configuration",
         )
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
 
@@ -153,8 +170,24 @@ def fit(argv: Sequence[str]) -> None:
     config = plain(cli)
     run = RunFolder(Path(cli.config["out"]))
     cli.config_init["wandb"].resolved()  # before anything is written
-    with run.opened(config, cli.config["overwrite"]) if cli.trainer.is_global_zero else nullcontext():
+    overwrite = cli.config["overwrite"]
+    if overwrite and cli.trainer.is_global_zero and unfinished(run, config, cli.datamodule.order()):
+        overwrite = False
+        print(f"mira_pl: {run.path} is unfinished and goes on; to begin anew, delete it", file=sys.stderr)
+    with run.opened(config, overwrite) if cli.trainer.is_global_zero else nullcontext():
         solve(cli, config, run)
+
+
+def unfinished(run: RunFolder, config: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    """Whether the folder holds a sound run of this configuration that lacks jobs.
+
+    `--overwrite` spares it: the same command after a kill then goes on, instead of deleting what it has done.
+    """
+    try:
+        run.check(config)
+        return run.config_path.exists() and bool(set(keys) - {record["key"] for record in run.records()})
+    except (OSError, ValueError):  # another run, or a damaged one
+        return False
 
 
 def solve(cli: FitCLI, config: dict[str, Any], run: RunFolder) -> None:
@@ -173,10 +206,7 @@ def solve(cli: FitCLI, config: dict[str, Any], run: RunFolder) -> None:
     except RuntimeError as error:
         if "out of memory" not in str(error) and "allocate memory" not in str(error):
             raise
-        raise ValueError(
-            "out of memory: lower data.batch_size, or model.store_steps or model.search.chunk, or take "
-            "model.backbone.dtype bfloat16; the same command then needs --overwrite or another --out"
-        ) from error
+        raise ValueError(SEARCH_OUT_OF_MEMORY if isinstance(module, NoiseSearch) else OUT_OF_MEMORY) from error
     if cli.trainer.is_global_zero:
         print(summary(run, len(cli.datamodule.jobs)))
 

@@ -2,9 +2,10 @@
 
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -71,14 +72,27 @@ def has_key() -> bool:
         return False
 
 
+class RoundCurves(WandbLogger):
+    """A curve a column and round, `reward/round-1` and so on, because `iteration`, their axis, begins anew in each.
+
+    W&B shows the rounds of a column beside each other, in one section.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if "round" in metrics:  # else pictures and tables
+            end, shared = f"round-{metrics['round'] + 1:.0f}", ("iteration", "round")
+            metrics = {name if name in shared else f"{name}/{end}": value for name, value in metrics.items()}
+        super().log_metrics(metrics, step)
+
+
 def make_logger(
     settings: Wandb, folder: Path, config: Mapping[str, Any], method: str, reward: str
-) -> WandbLogger | None:
+) -> RoundCurves | None:
     """The logger, or None where it is disabled."""
     mode = settings.resolved()
     if mode == "disabled":
         return None
-    return WandbLogger(
+    return RoundCurves(
         project=settings.project,
         name=folder.name,
         group=settings.group or method,
@@ -92,7 +106,7 @@ def make_logger(
 
 
 class WandbResults(L.Callback):
-    """Declares `iteration` as the axis of every curve, and adds contact sheet, filmstrips and the table of records."""
+    """Declares `iteration` as the axis of every curve, and adds means, contact sheet, filmstrips and records."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -113,6 +127,13 @@ class WandbResults(L.Callback):
             if films:
                 logger.log_image("filmstrips", [str(film) for film in films], caption=[film.name for film in films])
             logger.log_table("records", columns=columns, data=[[r.get(name) for name in columns] for r in records])
+            logger.experiment.summary.update(_means(records))
+
+
+def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of all jobs, to compare runs by; a failed job has no number and no part."""
+    found = {name: [r[name] for r in records if r.get(name) is not None] for name in ("reward", "drift", "clip")}
+    return {name: fmean(values) for name, values in found.items() if values}
 
 
 def _wandb(trainer: L.Trainer) -> list[WandbLogger]:

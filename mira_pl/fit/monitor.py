@@ -33,30 +33,20 @@ def evaluate(
 
     `more` are further columns of the trace.
     """
-    path = outcome.trajectory
     if state.anchor is None:
-        state.anchor = path
-    start = state.anchor.energies[0, state.rows]
-    drift = surrogate(start, path.energies[0])
-    columns = {
-        "reward": outcome.reward,
-        "S0": start,
-        "S": path.energies[0],
-        "drift": drift,
-        "noise_norm": noise.flatten(1).norm(dim=1),
-        "score_difference": path.energies[1] if len(path.energies) > 1 else torch.zeros_like(drift),
-    }
+        state.anchor = outcome.trajectory
+    columns = _columns(state.anchor.energies[0, state.rows], outcome, noise)
     if clip is not None:
-        columns["clip"] = clip.score(path.images, problem.prompts)
+        columns["clip"] = clip.score(outcome.trajectory.images, problem.prompts)
     if elbo_pairs:
-        loss = problem.denoising_loss(path.latents, elbo_pairs)
+        loss = problem.denoising_loss(outcome.trajectory.latents, elbo_pairs)
         state.start_loss = loss if state.start_loss is None else state.start_loss
         columns["elbo"] = loss - state.start_loss
     _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
     better = state.moved & (outcome.reward > state.best_reward)
     if limit is not None:
-        better = better & (drift.abs() <= limit)
+        better = better & (columns["drift"].abs() <= limit)
     state.best_row = torch.where(better, state.rows, state.best_row)
     state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
     state.best_reward = torch.where(better, outcome.reward, state.best_reward)
@@ -92,6 +82,20 @@ def means_over_processes(
         return {}
     means = {name: sums[2 * place] / sums[2 * place + 1] for place, name in enumerate(MEANS) if sums[2 * place + 1]}
     return means | {"iteration": sums[-2] / sums[-1]}
+
+
+def _columns(start: Tensor, outcome: Outcome, noise: Noise) -> dict[str, Tensor]:
+    """What every method has; `start` is S_0 of the jobs."""
+    energies = outcome.trajectory.energies
+    drift = surrogate(start, energies[0])
+    return {
+        "reward": outcome.reward,
+        "S0": start,
+        "S": energies[0],
+        "drift": drift,
+        "noise_norm": noise.flatten(1).norm(dim=1),
+        "score_difference": energies[1] if len(energies) > 1 else torch.zeros_like(drift),
+    }
 
 
 def _add_rows(state: BatchState, columns: dict[str, Tensor]) -> None:

@@ -26,6 +26,7 @@ class Solver(L.LightningModule, ABC):
         clip: CLIPScore of the traces and records, or None.
         iterations: ticks of a round.
         run: where results are written; None keeps them in `results` alone.
+        means: of the latest rows of the trace over all processes, with their round, counted from 0.
         state, problem: of the batch in progress; None where this process has none.
     """
 
@@ -36,6 +37,7 @@ class Solver(L.LightningModule, ABC):
         self.backbone, self.reward, self.clip = backbone, reward, clip
         self.run: RunFolder | None = None
         self.config_hash = ""
+        self.means: dict[str, float] = {}
         self.state: BatchState | None = None
         self.problem: Problem | None = None
         self.opened: int | None = None
@@ -86,8 +88,9 @@ class Solver(L.LightningModule, ABC):
             return
         shown = {name: means[name] for name in ("reward", "drift", "clip") if name in means}
         self.log_dict(shown, prog_bar=True, logger=False)
+        self.means = means | {"round": self.trainer.current_epoch}
         for logger in self.trainer.loggers:
-            logger.log_metrics(means | {"round": self.trainer.current_epoch}, step=step)
+            logger.log_metrics(self.means, step=step)
 
     def spent_since_last(self) -> Compute:
         """What the backbone has computed since this was last asked."""

@@ -1,7 +1,13 @@
 """How many processes the Trainer's settings mean, and under which strategy they run."""
 
-import pytest
+from datetime import timedelta
+from pathlib import Path
 
+import pytest
+import yaml
+from lightning.pytorch.strategies import StrategyRegistry
+
+from mira_pl.fit import IndependentDDP
 from mira_pl.fit.checks import processes, strategy
 
 TRAINER = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -40,3 +46,22 @@ def test_a_launcher_that_started_more(monkeypatch):
 def test_the_class_by_name():
     given = {"class_path": "mira_pl.fit.IndependentDDP", "init_args": {"process_group_backend": "gloo"}}
     assert strategy(TRAINER | {"strategy": given}) == given
+
+
+def test_processes_wait_for_a_long_tick(arguments):
+    """Lightning's default ends a process that waits for half an hour."""
+    from mira_pl.fit.cli import ParsedCLI, build
+
+    build(arguments, ParsedCLI)  # registers it
+    given = StrategyRegistry.get("independent_ddp")
+    assert isinstance(given, IndependentDDP) and given._timeout == timedelta(days=1)
+    assert IndependentDDP(timeout=timedelta(minutes=5))._timeout == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("name", ["multi_gpu", "slurm"])
+def test_hardware_overlays_leave_the_strategy_out(monkeypatch, name):
+    """It follows from the number of processes."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    path = Path(__file__).parent.parent.parent / "configs" / "hardware" / f"{name}.yaml"
+    given = yaml.safe_load(path.read_text())["trainer"]
+    assert "strategy" not in given and strategy(TRAINER | given) == "independent_ddp"

@@ -200,11 +200,13 @@ def test_another_configuration_in_the_folder(capsys, arguments, tmp_path):
     assert (tmp_path / "run" / "records.jsonl").read_bytes() != before
 
 
-def test_out_of_memory_says_what_to_lower(capsys, arguments, monkeypatch):
+def test_out_of_memory_says_what_to_lower(capsys, arguments, tmp_path, monkeypatch):
     """A real failure of the allocator, in the reward."""
     monkeypatch.setattr(Brightness, "score", lambda self, images, prompts: images.new_empty(10**15).mean(dim=0))
     line = refused(capsys, *arguments)
-    assert "out of memory" in line and "data.batch_size" in line
+    assert "out of memory" in line and "data.batch_size" in line and "--model.store_steps 0" in line
+    search = refused(capsys, *arguments, "--out", str(tmp_path / "b"), "--model", "NoiseSearch", "--model.search", "FK")
+    assert "out of memory" in search and "model.search.chunk" in search and "store_steps" not in search
 
 
 def test_a_failed_job_is_told_and_harms_no_other(capsys, arguments, tmp_path, monkeypatch):

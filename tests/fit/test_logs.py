@@ -1,5 +1,6 @@
 """W&B: offline without a key, complete, and read back from its file."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -34,14 +35,18 @@ def offline(arguments, tmp_path, monkeypatch) -> Path:
 
 
 def test_offline_file_reads_back(offline, tmp_path):
-    rows = [row for row in history(offline) if "reward" in row]
-    assert len(rows) == 12  # three rounds of three iterations and a last look
-    assert [row["iteration"] for row in rows[:4]] == [0, 1, 2, 3]
-    for column in ("reward", "S0", "S", "drift", "noise_norm", "seconds", "score_difference", "round"):
-        assert all(column in row for row in rows)
-    assert ["grad_norm" in row for row in rows[:4]] == [True, True, True, False]
-    trace = [row for row in RunFolder(tmp_path / "run").trace() if row["iteration"] == "1"][:2]
-    assert rows[1]["reward"] == pytest.approx(sum(float(row["reward"]) for row in trace) / 2)
+    rows = [row for row in history(offline) if "round" in row]
+    assert [(row["round"], row["iteration"]) for row in rows] == [(r, k) for r in range(3) for k in range(4)]
+    for row in rows:  # no curve of one round has a value in another
+        names = {name for name in row if "/" in name and name != "trainer/global_step"}
+        assert {name.rpartition("/")[2] for name in names} == {f"round-{row['round'] + 1}"}
+        columns = {name.rpartition("/")[0] for name in names}
+        assert columns >= {"reward", "S0", "S", "drift", "noise_norm", "seconds", "score_difference"}
+        assert ("grad_norm" in columns) is (row["iteration"] < 3)
+    trace = [row for row in RunFolder(tmp_path / "run").trace() if row["iteration"] == "1"]
+    first, last = ([float(row["reward"]) for row in part] for part in (trace[:2], trace[4:]))
+    assert rows[1]["reward/round-1"] == pytest.approx(sum(first) / 2)
+    assert rows[9]["reward/round-3"] == pytest.approx(last[0])
     run = next(record.run for record in records(offline) if record.HasField("run"))
     assert run.run_group == "darkness"
     assert {"MIRA", "Brightness", "night"} <= set(run.tags)
@@ -49,6 +54,10 @@ def test_offline_file_reads_back(offline, tmp_path):
     assert '"iterations"' in config["model"]
     axes = [record.metric for record in records(offline) if record.HasField("metric")]
     assert any(metric.step_metric == "iteration" for metric in axes)
+    updates = [item for record in records(offline) if record.HasField("summary") for item in record.summary.update]
+    values = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in updates}
+    rewards = [record["reward"] for record in RunFolder(tmp_path / "run").records()]
+    assert values["reward"] == pytest.approx(sum(rewards) / 5) and "drift" in values and "clip" not in values
 
 
 def test_pictures_and_table_are_logged(offline):

@@ -93,11 +93,25 @@ def test_a_batch_is_its_jobs_alone(method_flags, tmp_path) -> None:
 
 @pytest.mark.slow
 @each_method
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_engines_change_no_byte(method_flags, tmp_path, precision) -> None:
+    """In fp32 too, which is why they are no part of what makes a configuration."""
+    flags = [*method_flags, "--trainer.precision", precision]
+    whole = run(flags, tmp_path / "full", "--model.engine", "full")
+    for engine, stored in (("checkpoint", "0"), ("checkpoint", "1"), ("walk", "0"), ("walk", "2")):
+        other = tmp_path / f"{engine}-{stored}"
+        run(flags, other, "--model.engine", engine, "--model.store_steps", stored)
+        assert same_files(whole, other)
+        assert comparable(RunFolder(other).records()) == comparable(RunFolder(whole).records())
+
+
+@pytest.mark.slow
+@each_method
 def test_two_processes_are_one(method_flags, tmp_path) -> None:
     flags = [*method_flags, "--data.batch_size", "1"]
     one, two = run(flags, tmp_path / "one"), tmp_path / "two"
     command = [sys.executable, "-m", "mira_pl", "fit", *flags, "--out", str(two)]
-    processes = ["--trainer.devices", "2", "--trainer.strategy", "independent_ddp"]
+    processes = ["--trainer.devices", "2"]
     quiet = {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "PYTHONWARNINGS": "ignore"}
     subprocess.run([*command, *processes], env=os.environ | quiet, check=True, capture_output=True, timeout=300)
     assert same_files(one, two)

@@ -1,6 +1,7 @@
 """One process, two processes, more processes than batches, and torchrun: the same bytes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -83,6 +84,83 @@ def test_torchrun_with_more_processes_than_batches(reference, arguments, tmp_pat
     ]
     command(arguments, out, "--trainer.devices", "4", launcher=launcher)
     assert same_files(reference, out)
+
+
+DYING = """
+import os, signal, sys
+from mira_pl.__main__ import main
+from mira_pl.fit.state import BatchState
+
+save, calls = BatchState.save, []
+
+def save_and_die(self, *args):
+    save(self, *args)
+    calls.append(1)
+    if len(calls) == {count} and os.environ.get("LOCAL_RANK", "0") == "0":
+        os.killpg(0, signal.SIGKILL)
+
+BatchState.save = save_and_die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [("2", "1"), ("1", "2")])
+@pytest.mark.parametrize("count", [2, 4])
+def test_killed_and_resumed_with_another_number(reference, arguments, tmp_path, before, after, count):
+    """kill -9 of all processes at once; of two, each leaves a batch behind, in the first round or in the second."""
+    out, script = tmp_path / "killed", tmp_path / "dying.py"
+    script.write_text(DYING.format(count=count))
+    flags = [*arguments, "--out", str(out)]
+    start = [sys.executable, str(script), "fit", *flags, "--trainer.devices", before]
+    killed = subprocess.run(
+        start, env=os.environ | ENVIRONMENT, capture_output=True, timeout=300, start_new_session=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((out / "state").glob("*.pt"))) == (2 if (before, count) == ("2", 2) else 1)
+    command(arguments, out, "--trainer.devices", after)
+    assert same_files(reference, out)
+    assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())
+    assert timeless(out) == timeless(reference)
+    assert not list((out / "state").iterdir())
+
+
+def timeless(folder: Path) -> list[dict[str, str]]:
+    """The trace without its seconds."""
+    return [row | {"seconds": ""} for row in RunFolder(folder).trace()]
+
+
+THREADS = """
+import sys, torch
+from mira_pl.__main__ import main
+from mira_pl.fit.solver import Solver
+
+finished = Solver.on_train_epoch_end
+
+def tell(self):
+    finished(self)
+    print("threads", torch.get_num_threads(), flush=True)
+
+Solver.on_train_epoch_end = tell
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [None, "1"])
+def test_processes_share_the_cores(arguments, tmp_path, told):
+    """Each takes its part of the threads; OMP_NUM_THREADS decides where it is set."""
+    script = tmp_path / "telling.py"
+    script.write_text(THREADS)
+    environment = {name: value for name, value in (os.environ | ENVIRONMENT).items() if name != "OMP_NUM_THREADS"}
+    said = subprocess.run(
+        [sys.executable, str(script), "fit", *arguments, "--trainer.devices", "2", "--model.iterations", "1"],
+        env=environment | ({} if told is None else {"OMP_NUM_THREADS": told}),
+        check=True, capture_output=True, text=True, timeout=300,
+    ).stdout  # fmt: skip
+    cores = len(os.sched_getaffinity(0))
+    wanted = max(1, cores // 2) if told is None else int(told)
+    assert [line for line in said.splitlines() if line.startswith("threads")] == [f"threads {wanted}"] * 4
 
 
 @pytest.mark.parametrize(("batches", "world"), [(5, 2), (5, 4), (1, 3), (4, 2)])

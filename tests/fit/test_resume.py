@@ -91,10 +91,64 @@ def test_saving_less_often_changes_nothing(reference, run_fit, tmp_path, monkeyp
         killed_after(1, patch, BatchState, "save")
         assert in_child(lambda: run_fit(out, "--model.save_every", "2")) == signal.SIGKILL
     run_fit(out, "--model.save_every", "2")
-    assert same_files(reference, out, kinds=["noise"])  # the images name another configuration
+    assert same_files(reference, out)
 
 
 def test_a_finished_run_is_left_as_it_is(reference, run_fit):
     before = (reference / "records.jsonl").read_bytes()
     run_fit(reference)
     assert (reference / "records.jsonl").read_bytes() == before
+
+
+def count_saves(monkeypatch) -> list[int]:
+    original, calls = BatchState.save, []
+
+    def save(self, *args):
+        original(self, *args)
+        calls.append(1)
+
+    monkeypatch.setattr(BatchState, "save", save)
+    return calls
+
+
+@pytest.mark.parametrize("stood", ["another", "the same"])
+def test_overwriting_is_resumed_by_the_same_command(run_fit, tmp_path, monkeypatch, capsys, stood):
+    """A finished run is done again; a killed one goes on where it stood: nine saves, of which four were made."""
+    flags = ["--model.lr", "0.5"]
+    whole, out = run_fit(tmp_path / "whole", *flags), tmp_path / "killed"
+    run_fit(out, *(flags if stood == "the same" else []))
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        killed_after(4, patch, BatchState, "save")
+        assert in_child(lambda: run_fit(out, *flags, "--overwrite")) == signal.SIGKILL
+    assert 0 < len(RunFolder(out).records()) < 5
+    calls = count_saves(monkeypatch)
+    run_fit(out, *flags, "--overwrite")
+    assert len(calls) == 9 - 4
+    assert f"mira_pl: {out} is unfinished and goes on; to begin anew, delete it\n" in capsys.readouterr().err
+    assert same_files(whole, out)
+    assert comparable(RunFolder(out).records()) == comparable(RunFolder(whole).records())
+
+
+def test_killed_while_the_old_run_is_deleted(reference, run_fit, tmp_path, monkeypatch):
+    """Also where files of others, such as W&B's, keep the folder from being empty."""
+    out = run_fit(tmp_path / "killed", "--model.lr", "0.5")
+    (out / "wandb").mkdir()
+    with monkeypatch.context() as patch:
+        killed_after(1, patch, RunFolder, "clear")
+        assert in_child(lambda: run_fit(out, "--overwrite")) == signal.SIGKILL
+    run_fit(out, "--overwrite")
+    assert same_files(reference, out)
+
+
+def test_less_memory_in_the_same_folder(reference, run_fit, tmp_path, monkeypatch):
+    """What the line about memory advises: the engine may change in the middle of a run, and no byte with it."""
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        killed_after(4, patch, BatchState, "save")
+        assert in_child(lambda: run_fit(out, "--model.engine", "full")) == signal.SIGKILL
+    calls = count_saves(monkeypatch)
+    run_fit(out, "--model.engine", "checkpoint", "--model.store_steps", "0")
+    assert len(calls) == 9 - 4
+    assert same_files(reference, out)
+    assert comparable(RunFolder(out).records()) == comparable(RunFolder(reference).records())

@@ -203,7 +203,7 @@ def test_state_holds_tensors_and_primitives(run_fit, tmp_path, monkeypatch):
 def test_two_processes(run_fit, arguments, tmp_path, name):
     """Rank 1 has nothing to do in the second round."""
     whole, out = run_fit(tmp_path / "one", *flags(name)), tmp_path / "two"
-    more = ["--out", str(out), "--trainer.devices", "2", "--trainer.strategy", "independent_ddp"]
+    more = ["--out", str(out), "--trainer.devices", "2"]
     subprocess.run(
         [sys.executable, "-m", "mira_pl", "fit", *arguments, *flags(name), *more],
         env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "PYTHONWARNINGS": "ignore"},
