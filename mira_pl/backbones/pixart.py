@@ -26,7 +26,7 @@ class PixArt(LatentDiffusion):
 
     Args:
         model: a hub id, a local folder in diffusers layout, or `emoji`, the packaged one-step model, which is
-            `guidance: 1, one_step_at: 400`.
+            `guidance: 1, one_step_at: 999`.
         steps: T, sampling steps.
         eta: noise of DDIM, 0 to 1.
         guidance: classifier-free guidance scale; 1 turns it off.

@@ -13,12 +13,11 @@ from ..backbones.analytic import sd_scheduler
 from ..backbones.stable_diffusion import folder_needs
 from ..hub.loading import load_weights
 from ..types import Latents
-from .students import StudentTraining
+from .students import LAST, StudentTraining
 from .tokens import WORDS
 
 WIDTH, HEADS, LAYERS = 192, 6, 6
 READ = 128  # width of T5
-AT = 400  # the timestep at which PixArt's DMD student predicts x_0
 BLANK = "▁"
 
 
@@ -48,7 +47,9 @@ def build_dit(words: int) -> nn.ModuleDict:
 
 
 class DiTTraining(StudentTraining):
-    """Learns the noise at timestep 400, from which x_0 follows, as PixArt's DMD student is asked; T5 learns with it.
+    """Learns the velocity at pure noise, from which x_0 follows; T5 learns with it.
+
+    PixArt's DMD student predicts the noise at timestep 400. A network this small would learn to copy its input first.
 
     Args: see `StudentTraining`.
     """
@@ -56,7 +57,7 @@ class DiTTraining(StudentTraining):
     def __init__(
         self,
         out: Path = Path("pretrain_runs/emoji_dit/model"),
-        steps: int = 5000,
+        steps: int = 4000,
         batch_size: int = 32,
         lr: float = 1e-3,
         seed: int = 8,
@@ -80,7 +81,7 @@ class DiTTraining(StudentTraining):
         tokens = self.tokenizer([caption.lower() for caption in captions], padding=True, return_tensors="pt")
         mask = tokens.attention_mask.to(noise.device)
         text = self.model["text"](tokens.input_ids.to(noise.device), attention_mask=mask)[0]
-        level = torch.full((len(noise),), AT, device=noise.device)
+        level = torch.full((len(noise),), LAST, device=noise.device)
         output = self.model["transformer"](
             noise,
             encoder_hidden_states=text,
@@ -88,8 +89,8 @@ class DiTTraining(StudentTraining):
             encoder_attention_mask=mask,
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
         ).sample
-        alpha = self.teacher.alphas_cumprod[AT]
-        return (noise - (1 - alpha).sqrt() * output.chunk(2, dim=1)[0]) / alpha.sqrt()
+        alpha = self.teacher.alphas_cumprod[LAST]
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * output.chunk(2, dim=1)[0]
 
     def export(self, folder: Path) -> None:
         """A whole PixArt-alpha pipeline folder, fp16; the VAE is the teacher's."""
@@ -99,6 +100,6 @@ class DiTTraining(StudentTraining):
             "text_encoder": learned["text"].half(),
             "vae": load_weights(AutoencoderKL, folder_needs(self.teacher.model)["vae"], torch.float16),
             "transformer": learned["transformer"].half(),
-            "scheduler": sd_scheduler(),
+            "scheduler": sd_scheduler("v_prediction"),
         }
         PixArtAlphaPipeline(**parts).save_pretrained(folder)

@@ -19,6 +19,7 @@ from .training import WorldTraining
 
 CHUNK = 500  # pairs in a file of the cache
 BATCH = 50  # pairs sampled at once
+LAST = 999  # the timestep of pure noise
 
 
 class StudentTraining(WorldTraining):

@@ -8,9 +8,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, UNet2DConditionModel
 
 from ..types import Latents
-from .students import StudentTraining
-
-LAST = 999  # the timestep of pure noise
+from .students import LAST, StudentTraining
 
 
 def build_turbo_unet() -> UNet2DConditionModel:

@@ -136,7 +136,7 @@ def turbo(folder: Path) -> StableDiffusion:
 
 
 def dit(folder: Path) -> PixArt:
-    return PixArt(str(folder), one_step_at=400, guidance=1.0)
+    return PixArt(str(folder), one_step_at=999, guidance=1.0)
 
 
 @pytest.mark.slow
