@@ -33,13 +33,14 @@ from transformers import (  # noqa: E402
 from mira_pl.types import Job  # noqa: E402
 
 
-def pytest_configure() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """SIGTERM ends the run. Lightning, while it fits, would make one failed test of it and let the others go on."""
-    signal.signal(signal.SIGTERM, _terminated)
 
+    def end(number: int, frame: FrameType | None) -> None:
+        session.shouldstop = "terminated"  # should the test catch what is raised here
+        pytest.exit("terminated", returncode=128 + number)
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    pytest.exit("terminated", returncode=128 + number)
+    signal.signal(signal.SIGTERM, end)
 
 
 @pytest.fixture(scope="session")
