@@ -177,6 +177,8 @@ class Walk(torch.autograd.Function):
             visited.append(state.x)
             state = chain.run(state, noise, range(index, index + 1))
         ctx.chain, ctx.steps = chain, steps
+        kind = noise.device.type  # torch runs `backward` outside the caller's autocast
+        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         ctx.save_for_backward(noise, *visited)
         eps = torch.stack(state.eps)
         ctx.mark_non_differentiable(eps)
@@ -190,7 +192,7 @@ class Walk(torch.autograd.Function):
             slot = noise.shape[1] - 2 - index
             # Where the walk begins at a constant, its first step has no graph through the denoiser.
             wanted = index > ctx.steps.start or ctx.needs_input_grad[2]
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(*ctx.autocast):
                 inputs = x.detach().requires_grad_(wanted), noise[:, slot].detach().requires_grad_()
                 x_prev, shares, _ = ctx.chain.step(*inputs, index)
             outputs, cotangents = [x_prev], [grad_x]

@@ -70,6 +70,23 @@ def test_engines_give_the_same_gradient_bit_for_bit(
         assert torch.equal(gradient(backbone, jobs, noise, measures, engine, learned), expected), engine
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_engines_agree_to_the_bit_in_single_and_mixed_precision(tiny_sd: Path, jobs: list[Job], mixed: bool) -> None:
+    """What is computed again on the way back is computed as it was: also outside the caller's autocast."""
+    backbone = StableDiffusion(str(tiny_sd), steps=STEPS)
+    start, noise = draw(jobs, backbone.noise_shape), draw(jobs[::-1], backbone.noise_shape)
+    measures = energies_to(sample(backbone, condition_of(backbone, jobs), start, keep_eps=True))
+    found = []
+    for engine in [Engine("full"), *ENGINES]:
+        leaf = noise.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, mixed):
+            loss = loss_of(sample(backbone, condition_of(backbone, jobs), leaf, measures, engine))
+        loss.backward()
+        found.append(leaf.grad)
+    for engine, ours in zip(ENGINES, found[1:], strict=True):
+        assert torch.equal(ours, found[0]), engine
+
+
 def test_engines_give_the_same_values(backbone: Backbone, jobs: list[Job]) -> None:
     noise = draw(jobs, backbone.noise_shape).double().requires_grad_()
     paths = [
