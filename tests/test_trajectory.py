@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from live_memory import LiveMemory
 from torch import Tensor
 
+from benchmarks.live_memory import LiveMemory
 from mira_pl.backbones.analytic import MixtureBackbone
 from mira_pl.backbones.base import Backbone, Condition
 from mira_pl.backbones.stable_diffusion import StableDiffusion
