@@ -42,7 +42,8 @@ class Setting:
     @property
     def name(self) -> str:
         """Of the group."""
-        return f"{self.model} T={self.steps} prompts={self.prompts}"
+        tiny = "tiny " if self.weights.size == "tiny" else ""
+        return f"{tiny}{self.model} T={self.steps} prompts={self.prompts}"
 
     def problem(self, prompts: int) -> Problem:
         """Built anew: models of one contender are gone before the next one comes."""

@@ -24,19 +24,19 @@ class Direction:
     """What came of one model.
 
     Attributes:
-        model: its name.
+        name: of the setting.
         steps: T.
         finite: whether the noise after two updates and the rewards were numbers.
         peak_bytes: of the fit, see `measure.peak_bytes`.
-        goal_bytes: of one prompt.
+        goal_bytes: of one prompt at real size.
         cosine: between the first gradients in low precision and in float32.
     """
 
-    model: str
+    name: str
     steps: int
     finite: bool
     peak_bytes: int
-    goal_bytes: float
+    goal_bytes: float | None
     cosine: float
 
 
@@ -54,7 +54,8 @@ def direction(setting: Setting) -> Direction:
     release(device)
     exact = gradient(replace(one, weights=replace(one.weights, dtype="float32")).problem(1), one)
     cosine = float(torch.nn.functional.cosine_similarity(low.flatten(), exact.flatten(), dim=0))
-    return Direction(one.model, one.steps, finite, peak.bytes, 1e9 * GOALS[one.model], cosine)
+    goal = 1e9 * GOALS[one.model] if one.weights.size == "real" else None
+    return Direction(one.name, one.steps, finite, peak.bytes, goal, cosine)
 
 
 def gradient(problem: Problem, setting: Setting) -> Tensor:
@@ -68,9 +69,8 @@ def gradient(problem: Problem, setting: Setting) -> Tensor:
 
 def told(found: Direction) -> str:
     """One line."""
+    goal = "" if found.goal_bytes is None else f" (goal {found.goal_bytes / 1e9:.0f})"
     return (
-        f"{found.model} T={found.steps}, one prompt, {UPDATES} updates: "
-        f"{'finite' if found.finite else 'NOT FINITE'}; peak {found.peak_bytes / 1e9:.2f} GB, "
-        f"goal {found.goal_bytes / 1e9:.0f} GB; cosine of the gradient to float32's {found.cosine:.4f}, "
-        f"goal {COSINE}"
+        f"{found.name}, {UPDATES} updates: {'finite' if found.finite else 'NOT FINITE'}; peak "
+        f"{found.peak_bytes / 1e9:.3f} GB{goal}; gradient's cosine to float32's {found.cosine:.4f} (goal {COSINE})"
     )

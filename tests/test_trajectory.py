@@ -159,6 +159,11 @@ def test_memory_grows_with_the_latents_alone(tiny_sd: Path, engine: Engine) -> N
         assert long - short < 4 * latents  # per step: x, eps, and the gradient of the noise
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "walk"])
+def test_memory_is_that_of_one_step(tiny_sd: Path, name: str) -> None:
+    assert peak(tiny_sd, 9, Engine(name)) < 1.3 * peak(tiny_sd, 1, Engine("full"))
+
+
 def test_nothing_in_the_backbone_learns(tiny_sd: Path, jobs: list[Job]) -> None:
     backbone = StableDiffusion(str(tiny_sd), steps=2)
     gradient(backbone, jobs, draw(jobs, backbone.noise_shape), [ScoreEnergy()], Engine("checkpoint"))
