@@ -55,8 +55,12 @@ def main(args: argparse.Namespace) -> None:
     print_rows(rows)
     for name in (name for name in args.models if name in GOALS):
         steps = max(args.steps or [MODELS[name].steps])
-        directions.append(direction(Setting(name, steps, 1, weights)))
-        print(told(directions[-1]))
+        setting = Setting(name, steps, 1, weights)
+        try:
+            directions.append(direction(setting))
+            print(told(directions[-1]))
+        except torch.OutOfMemoryError:
+            print(f"{setting.name}, gradient's direction: out of memory")
     if args.json:
         facts = describe(device) | {"size": args.size, "dtype": args.dtype, "objective": args.objective}
         more = {"ceilings": asdict(ceiling), "directions": [asdict(found) for found in directions]}

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import diffusers
 import torch
+import transformers
 
 from .live_memory import LiveMemory
 
@@ -91,9 +93,6 @@ def release(device: torch.device) -> None:
 def describe(device: torch.device) -> dict[str, str | None]:
     """Card, versions and date."""
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    import diffusers
-    import transformers
-
     return {
         "card": card,
         "torch": torch.__version__,

@@ -87,11 +87,9 @@ class PixArt(LatentDiffusion):
         }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
-        sized = self.pixels is not None  # filled on the device: a copy to it would make the host wait
-        added = {
-            "resolution": x.new_full((len(x), 2), self.pixels) if sized else None,
-            "aspect_ratio": x.new_ones(len(x), 1) if sized else None,
-        }
+        added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        if self.pixels is not None:  # filled on the device: a copy to it would make the host wait
+            added = {"resolution": x.new_full((len(x), 2), self.pixels), "aspect_ratio": x.new_ones(len(x), 1)}
         output = self.denoiser(
             x,
             encoder_hidden_states=text.tokens,

@@ -94,19 +94,23 @@ class ImageReward(Reward):
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Prompts are cut after 35 tokens, as in the original."""
-        key = tuple(prompts)
-        if key not in self.tokens:
-            if len(self.tokens) >= MOST_CACHED:
-                self.tokens.clear()
-            encoded = tokenize(self.tokenizer, prompts, LONGEST, self.name)
-            self.tokens[key] = encoded.input_ids.to(images.device), encoded.attention_mask.to(images.device)
-        return self.scorer(clip_pixels(images, self.side), *self.tokens[key])
+        return self.scorer(clip_pixels(images, self.side), *self._tokens(tuple(prompts), images.device))
 
     def to(self, device: torch.device) -> Self:
         """Moves the model in place."""
         self.scorer.to(device)
         self.tokens.clear()
         return self
+
+    @torch.inference_mode(False)  # what is cached in a validation loop must still serve a training step
+    def _tokens(self, prompts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Ids and mask, copied to the device once for a batch of prompts: a copy makes the host wait."""
+        if prompts not in self.tokens:
+            if len(self.tokens) >= MOST_CACHED:
+                self.tokens.clear()
+            encoded = tokenize(self.tokenizer, prompts, LONGEST, self.name)
+            self.tokens[prompts] = encoded.input_ids.to(device), encoded.attention_mask.to(device)
+        return self.tokens[prompts]
 
 
 def load_scorer(file: Path) -> Scorer:
