@@ -4,23 +4,21 @@ Every contender runs the same jobs, T, guidance and dtype in one process; rounds
 fastest round of each is compared: what else runs on the machine can only add to a round.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 
-import lightning as L
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.utils.checkpoint import checkpoint
 
 from mira_pl import DNO, MIRA, Darkness, Engine, StableDiffusion, draw
-from mira_pl.drift import ScoreEnergy
-from mira_pl.fit import NoiseAlignment, PromptData
 from mira_pl.objectives import Objective
 from mira_pl.problem import Problem
 from mira_pl.prompts import make_jobs
-from mira_pl.trajectory import Chain
 from mira_pl.types import Noise
+
+from .loops import fit_with_lightning, update, update_as_dno
 
 ROUNDS = 5
 STEPS = 20
@@ -32,45 +30,20 @@ def iterate(problem: Problem, objective: Objective, noise: Noise, updates: int) 
     noise = torch.nn.Parameter(noise.clone())
     optimizer, anchor = torch.optim.AdamW([noise], lr=0.01), None
     for tick in range(updates):
-        loss = objective.loss(problem, noise, anchor, tick)
+        loss = update(problem, objective, noise, optimizer, anchor, tick)
         anchor = loss.outcome.trajectory.detach() if anchor is None else anchor
-        optimizer.zero_grad()
-        loss.value.sum().backward()
-        optimizer.step()
     with torch.no_grad():
         problem.attempt(noise, objective.measures(anchor))
 
 
 def iterate_as_shipped(problem: Problem, noise: Noise, updates: int) -> None:
-    """DNO's published loop: one job at a time, a VAE preview of x0 at every sampling step."""
+    """DNO's published loop, one job at a time."""
     for row, job in enumerate(problem.jobs):
         alone = Problem.of(problem.backbone, problem.reward, [job], problem.engine)
         single = torch.nn.Parameter(noise[row : row + 1].clone())
         optimizer = torch.optim.AdamW([single], lr=0.01)
         for _ in range(updates):
-            chain = Chain(alone.backbone, alone.condition, [ScoreEnergy()])
-            x = single[:, STEPS]
-            for index in range(STEPS):
-                injected = chain.noise_at(single, index)
-                x, _, _ = checkpoint(chain.step, x, injected, index, use_reentrant=False, preserve_rng_state=False)
-                with torch.no_grad():
-                    alone.backbone.decode(x.detach())
-            optimizer.zero_grad()
-            (-alone.reward.score(alone.backbone.decode(x), [job.prompt])).sum().backward()
-            optimizer.step()
-
-
-def fit_with_lightning(problem: Problem, objective: Objective, updates: int) -> None:
-    """The same iterations through NoiseAlignment, its columns and its last look, without files."""
-    module = NoiseAlignment(problem.backbone, problem.reward, objective, iterations=updates, engine=problem.engine.name)
-    data = PromptData([job.prompt for job in problem.jobs], batch_size=len(problem.jobs))
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "enable_progress_bar": False,
-    }
-    L.Trainer(accelerator="cpu", devices=1, max_epochs=1, **quiet).fit(module, datamodule=data)
+            update_as_dno(alone, single, optimizer, preview=True)
 
 
 def fastest(contenders: dict[str, Callable[[], None]]) -> dict[str, float]:
@@ -85,7 +58,11 @@ def fastest(contenders: dict[str, Callable[[], None]]) -> dict[str, float]:
     return {name: min(values) for name, values in seconds.items()}
 
 
-def main() -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: the table is always the same."""
+
+
+def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     backbone, reward, updates = StableDiffusion(steps=STEPS), Darkness(), 2
     noise = draw(JOBS, backbone.noise_shape)

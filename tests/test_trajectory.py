@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from live_memory import LiveMemory
 from torch import Tensor
 
+from benchmarks.live_memory import LiveMemory
 from mira_pl.backbones.analytic import MixtureBackbone
 from mira_pl.backbones.base import Backbone, Condition
 from mira_pl.backbones.stable_diffusion import StableDiffusion
@@ -174,6 +174,11 @@ def test_memory_grows_with_the_latents_alone(tiny_sd: Path, engine: Engine) -> N
         assert long - short > 6 * short / 4  # every step keeps its activations
     else:
         assert long - short < 4 * latents  # per step: x, eps, and the gradient of the noise
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "walk"])
+def test_memory_is_that_of_one_step(tiny_sd: Path, name: str) -> None:
+    assert peak(tiny_sd, 9, Engine(name)) < 1.3 * peak(tiny_sd, 1, Engine("full"))
 
 
 def test_nothing_in_the_backbone_learns(tiny_sd: Path, jobs: list[Job]) -> None:

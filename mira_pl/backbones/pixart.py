@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
@@ -72,7 +71,8 @@ class PixArt(LatentDiffusion):
         self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
-        self.sizes = self._sizes()
+        # The 1024-pixel models read the picture's size and shape, the others read nothing.
+        self.pixels = side * 2 ** (len(self.vae.config.block_out_channels) - 1) if side == 128 else None
 
     @staticmethod
     def needs(model: str, student: str | None, **_: Any) -> dict[str, Need]:
@@ -87,7 +87,9 @@ class PixArt(LatentDiffusion):
         }
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
-        added = {key: None if size is None else size.to(x).expand(len(x), -1) for key, size in self.sizes.items()}
+        added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
+        if self.pixels is not None:  # filled on the device: a copy to it would make the host wait
+            added = {"resolution": x.new_full((len(x), 2), self.pixels), "aspect_ratio": x.new_ones(len(x), 1)}
         output = self.denoiser(
             x,
             encoder_hidden_states=text.tokens,
@@ -104,10 +106,3 @@ class PixArt(LatentDiffusion):
         mask = tokens.attention_mask.to(encoder.device)
         hidden = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
         return Text(hidden, mask=mask.bool())
-
-    def _sizes(self) -> dict[str, Tensor | None]:
-        """The 1024-pixel models read the picture's size and shape, the others read nothing."""
-        if self.denoiser.config.sample_size != 128:
-            return {"resolution": None, "aspect_ratio": None}
-        pixels = float(self.denoiser.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1))
-        return {"resolution": torch.tensor([[pixels, pixels]]), "aspect_ratio": torch.tensor([[1.0]])}

@@ -78,8 +78,7 @@ class SDXL(LatentDiffusion):
         self.zero_empty = bool(described.get("force_zeros_for_empty_prompt", True))
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)
-        pixels = side * 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.sizes = (pixels, pixels, 0, 0, pixels, pixels)  # original size, crop, target size
+        self.pixels = side * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @staticmethod
     def needs(model: str, vae: str | None, config: str | None, lora: Sequence[str], **_: Any) -> dict[str, Need]:
@@ -87,7 +86,8 @@ class SDXL(LatentDiffusion):
         return model_needs(folder_needs, model, config, (XL,), "SDXL") | other | lora_needs(lora)
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
-        sizes = torch.tensor(self.sizes, dtype=x.dtype, device=x.device).expand(len(x), -1)
+        sizes = x.new_full((len(x), 6), self.pixels)  # filled on the device: a copy to it would make the host wait
+        sizes[:, 2:4].zero_()  # original size, crop, target size
         added = {"text_embeds": text.pooled, "time_ids": sizes}
         return self.denoiser(x, timestep, text.tokens, added_cond_kwargs=added).sample
 

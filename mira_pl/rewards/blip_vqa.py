@@ -16,7 +16,7 @@ from ..hub.loading import load_part, load_weights
 from ..text import warn_of_cuts
 from ..types import Images, PerJob
 from .base import Reward
-from .preprocess import OPENAI_MEAN, OPENAI_STD
+from .preprocess import statistics
 
 REPOSITORY = "Salesforce/blip-vqa-base"
 LONGEST = 35
@@ -103,5 +103,5 @@ def squashed(images: Images, side: int) -> Tensor:
     pixels = (images.float() / 2 + 0.5).clamp(0, 1)
     if pixels.shape[-2:] != (side, side):
         pixels = F.interpolate(pixels, (side, side), mode="bicubic", antialias=True, align_corners=False)
-    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
+    mean, std = statistics(pixels.device)
     return (pixels - mean) / std

@@ -18,6 +18,7 @@ from ..types import Images, PerJob
 from .base import Reward
 from .clip import AestheticHead
 from .preprocess import clip_pixels
+from .towers import MOST_CACHED
 
 REPOSITORY = "THUDM/ImageReward"
 FILE = "ImageReward.pt"
@@ -82,6 +83,7 @@ class ImageReward(Reward):
         self.scorer = load_scorer(file)
         self.tokenizer = load_part(BertTokenizer.from_pretrained, needs["tokenizer"])
         self.side = cast(int, self.scorer.vision.config.image_size)
+        self.tokens: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     @staticmethod
     def needs(model: str, tokenizer: str, **_: Any) -> dict[str, Need]:
@@ -92,14 +94,23 @@ class ImageReward(Reward):
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Prompts are cut after 35 tokens, as in the original."""
-        encoded = tokenize(self.tokenizer, prompts, LONGEST, self.name)
-        tokens, mask = (encoded[name].to(images.device) for name in ("input_ids", "attention_mask"))
-        return self.scorer(clip_pixels(images, self.side), tokens, mask)
+        return self.scorer(clip_pixels(images, self.side), *self._tokens(tuple(prompts), images.device))
 
     def to(self, device: torch.device) -> Self:
         """Moves the model in place."""
         self.scorer.to(device)
+        self.tokens.clear()
         return self
+
+    @torch.inference_mode(False)  # what is cached in a validation loop must still serve a training step
+    def _tokens(self, prompts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Ids and mask, copied to the device once for a batch of prompts: a copy makes the host wait."""
+        if prompts not in self.tokens:
+            if len(self.tokens) >= MOST_CACHED:
+                self.tokens.clear()
+            encoded = tokenize(self.tokenizer, prompts, LONGEST, self.name)
+            self.tokens[prompts] = encoded.input_ids.to(device), encoded.attention_mask.to(device)
+        return self.tokens[prompts]
 
 
 def load_scorer(file: Path) -> Scorer:

@@ -1,7 +1,9 @@
 """From decoded images to the input of a CLIP, differentiably: what an image processor does, as torch operations."""
 
+from functools import cache
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -24,8 +26,16 @@ def clip_pixels(images: Images, side: int, square: Literal["crop", "pad"] = "cro
     """
     pixels = (images.float() / 2 + 0.5).clamp(0, 1)
     pixels = crop(resize(pixels, side), side) if square == "crop" else pad(pixels, side)
-    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
+    mean, std = statistics(pixels.device)
     return (pixels - mean) / std
+
+
+@cache
+@torch.inference_mode(False)  # what is cached in a validation loop must still serve a training step
+def statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """CLIP's mean and standard deviation, [3, 1, 1], fp32, copied to a device once: a copy makes the host wait."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (OPENAI_MEAN, OPENAI_STD))
+    return mean, std
 
 
 def resize(pixels: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 H W"]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from live_memory import LiveMemory
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 
+from benchmarks.live_memory import LiveMemory
 from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
 from mira_pl.backbones.latent import FUSED, LatentDiffusion, checkpointed, frozen, fused_attention
 from mira_pl.diffusion import from_noise, transition

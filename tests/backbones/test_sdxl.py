@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
 
+from benchmarks.architectures import unet_xl
 from mira_pl.backbones import SDXL
 from mira_pl.noise import draw
 from mira_pl.trajectory import sample
@@ -74,18 +75,11 @@ def test_float16_leaves_a_vae_that_would_overflow_in_float32(tiny_sdxl: Path) ->
 def test_full_size_has_the_parameters_of_sdxl() -> None:
     """The published configuration of stable-diffusion-xl-base-1.0, on the meta device."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2, cross_attention_dim=2048,
-            attention_head_dim=[5, 10, 20], transformer_layers_per_block=[1, 2, 10], use_linear_projection=True,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
-        )  # fmt: skip
         backbone = object.__new__(SDXL)
-        backbone.denoiser, backbone.sizes = unet, (1024, 1024, 0, 0, 1024, 1024)
+        backbone.denoiser, backbone.pixels = unet_xl(), 1024
         text = _text(tokens=(1, 77, 2048), pooled=(1, 1280))
         output = backbone.run(torch.zeros(1, 4, 128, 128), torch.zeros(1, dtype=torch.long), text)
-    assert sum(parameter.numel() for parameter in unet.parameters()) == 2_567_463_684
+    assert sum(parameter.numel() for parameter in backbone.denoiser.parameters()) == 2_567_463_684
     assert output.shape == (1, 4, 128, 128)
 
 

@@ -4,63 +4,35 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import (
-    AutoencoderDC,
-    AutoencoderKL,
-    FluxTransformer2DModel,
-    PixArtTransformer2DModel,
-    SanaTransformer2DModel,
-    SD3Transformer2DModel,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderDC, FluxTransformer2DModel, SanaTransformer2DModel, SD3Transformer2DModel
 from torch import nn
 from transformers import (
     BlipConfig,
     BlipForQuestionAnswering,
-    BlipTextConfig,
-    BlipVisionConfig,
-    CLIPConfig,
-    CLIPModel,
     CLIPTextConfig,
-    CLIPTextModel,
     CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
-    T5Config,
-    T5EncoderModel,
 )
 
+from benchmarks.architectures import (
+    BLIP_TEXT,
+    LARGE,
+    clip_h,
+    clip_l,
+    imagereward,
+    pixart,
+    t5,
+    text_g,
+    text_l,
+    unet,
+    unet_xl,
+    vae,
+)
 from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
 from mira_pl.hub.published import PUBLISHED
 from mira_pl.rewards import BLIPVQA, Aesthetic, HPSv2, ImageReward, PickScore
 from mira_pl.rewards.clip import AestheticHead
-from mira_pl.rewards.hpsv2 import VIT_H_14, clip_config
-from mira_pl.rewards.imagereward import Scorer
-
-LARGE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-BLIP_TEXT = LARGE | {"vocab_size": 30524, "is_decoder": True}
-
-
-def unet() -> nn.Module:
-    channels = (320, 640, 1280, 1280)
-    return UNet2DConditionModel(block_out_channels=channels, cross_attention_dim=768, attention_head_dim=8)
-
-
-def unet_xl() -> nn.Module:
-    return UNet2DConditionModel(
-        block_out_channels=(320, 640, 1280), cross_attention_dim=2048, attention_head_dim=[5, 10, 20],
-        transformer_layers_per_block=[1, 2, 10], use_linear_projection=True,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816,
-    )  # fmt: skip
-
-
-def pixart() -> nn.Module:
-    return PixArtTransformer2DModel(
-        sample_size=64, num_layers=28, num_attention_heads=16, attention_head_dim=72, in_channels=4, out_channels=8,
-        cross_attention_dim=1152, caption_channels=4096,
-    )  # fmt: skip
 
 
 def sd3(layers: int, **shape: Any) -> nn.Module:
@@ -75,13 +47,6 @@ def sd35_medium() -> nn.Module:
 
 def sd35_large() -> nn.Module:
     return sd3(38, pos_embed_max_size=192)
-
-
-def vae(**options: Any) -> nn.Module:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, **options,
-    )  # fmt: skip
 
 
 def vae_16() -> nn.Module:
@@ -101,45 +66,8 @@ def gemma() -> nn.Module:
     return Gemma2Model(Gemma2Config(hidden_size=2304, intermediate_size=9216, num_hidden_layers=26, **heads))
 
 
-def text_l() -> nn.Module:
-    return CLIPTextModel(CLIPTextConfig(**LARGE))
-
-
 def text_l_projected() -> nn.Module:
     return CLIPTextModelWithProjection(CLIPTextConfig(**LARGE, projection_dim=768))
-
-
-def text_g() -> nn.Module:
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, projection_dim=1280
-        )
-    )
-
-
-def t5() -> nn.Module:
-    return T5EncoderModel(
-        T5Config(d_model=4096, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")
-    )
-
-
-def clip_l() -> nn.Module:
-    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-    vision |= {"patch_size": 14, "image_size": 224}
-    return CLIPModel(CLIPConfig(text_config=LARGE, vision_config=vision, projection_dim=768))
-
-
-def clip_h() -> nn.Module:
-    return CLIPModel(clip_config(VIT_H_14))
-
-
-def imagereward() -> nn.Module:
-    vision = BlipVisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, image_size=224,
-        patch_size=16,
-    )  # fmt: skip
-    text = BlipTextConfig(**BLIP_TEXT, encoder_hidden_size=1024, max_position_embeddings=512)
-    return Scorer(vision, text)
 
 
 def blip() -> nn.Module:

@@ -1,0 +1,106 @@
+"""Real architectures with random weights on one card: our engines beside the published loops, and beside the card."""
+
+import argparse
+import statistics
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .contenders import NAMES, OBJECTIVES, Contender, Setting, enter, plays
+from .flops import Work, work
+from .measure import Ceilings, ceilings, describe, peak_bytes, release, seconds
+from .models import MODELS, Weights
+from .precision import GOALS, direction, told
+from .report import ITERATIONS, Row, compared, linearity, print_rows, write
+
+SIDES = {"real": 8192, "tiny": 256}  # of the matrices whose product is the ceiling
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything has the value that the goals of docs/gpu.md speak of."""
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--prompts", type=int, default=8, help="at once; the published loops take one at a time")
+    parser.add_argument("--steps", type=int, nargs="+", help="T; several give the line through them; default: paper's")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="dno", help="of ours")
+    parser.add_argument("--size", choices=SIDES, default="real")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--warmup", type=int, default=2, help="iterations that do not count")
+    parser.add_argument("--repeats", type=int, default=5, help="iterations of which the median counts")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure, print and write."""
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device here: nothing was measured")
+        if args.json:
+            write(args.json, describe(torch.device("cpu")), [])
+        return
+    weights = Weights(args.size, device, args.dtype)
+    ceiling = ceilings(device, getattr(torch, args.dtype), SIDES[args.size])
+    print(f"ceilings: {ceiling.flops / 1e12:.2f} TFLOP/s by matrix products, {ceiling.bytes / 1e9:.1f} GB/s by copies")
+    rows, directions = [], []
+    for name in args.models:
+        counted, steps = work(name, args.size), args.steps or [MODELS[name].steps]
+        settings = [Setting(name, t, args.prompts, weights, args.objective) for t in steps]
+        found = [row for setting in settings for row in group(setting, args, counted, ceiling)]
+        rows += compared(found)
+        line = linearity([row for row in found if row.contender == "ours"])
+        if line is not None:
+            print(f"{name}: {line[0]:.5f} s a step and {line[1]:.5f} s beside the steps, an image")
+    print_rows(rows)
+    for name in (name for name in args.models if name in GOALS):
+        steps = max(args.steps or [MODELS[name].steps])
+        setting = Setting(name, steps, 1, weights)
+        try:
+            directions.append(direction(setting))
+            print(told(directions[-1]))
+        except torch.OutOfMemoryError:
+            print(f"{setting.name}, gradient's direction: out of memory")
+    if args.json:
+        facts = describe(device) | {"size": args.size, "dtype": args.dtype, "objective": args.objective}
+        more = {"ceilings": asdict(ceiling), "directions": [asdict(found) for found in directions]}
+        write(args.json, facts | more, rows)
+
+
+def group(setting: Setting, args: argparse.Namespace, counted: Work, ceiling: Ceilings) -> list[Row]:
+    """All contenders of one setting, one after the other."""
+    names = [name for name in NAMES if name in args.contenders and plays(name, setting)]
+    return [measured(name, setting, args, counted, ceiling) for name in names]
+
+
+def measured(name: str, setting: Setting, args: argparse.Namespace, counted: Work, ceiling: Ceilings) -> Row:
+    """One contender; one that does not fit into memory says so."""
+    device = setting.weights.device
+    release(device)
+    try:
+        contender = enter(name, setting)
+        with peak_bytes(device) as peak:
+            contender.iterate()
+        taken = statistics.median(seconds(contender.iterate, device, max(0, args.warmup - 1), args.repeats))
+    except torch.OutOfMemoryError:
+        return Row(setting.name, name, setting.steps, setting.prompts, note="out of memory")
+    return row(name, setting, contender, taken / contender.prompts, peak.bytes, counted, ceiling)
+
+
+def row(
+    name: str, setting: Setting, contender: Contender, taken: float, peak: int, counted: Work, ceiling: Ceilings
+) -> Row:
+    """Of seconds an image and iteration."""
+    possible = taken * ceiling.flops
+    done = counted.done(setting.steps, contender.recomputed, contender.previews)
+    return Row(
+        setting.name,
+        name,
+        setting.steps,
+        contender.prompts,
+        taken,
+        peak,
+        3600 / (ITERATIONS * taken),
+        counted.needed(setting.steps) / possible,
+        done / possible,
+    )
