@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from ..backbones import StableDiffusion
+from ..backbones import PixArt, StableDiffusion
 from ..experiments.hacking import Labelled, at_equal_reward, collect, curves, detection, figure, outcome_table
 from ..experiments.quality import contact_sheet, distance_to_renders, measure
 from ..experiments.strips import strips
@@ -22,12 +22,21 @@ def world_quality(argv: Sequence[str]) -> None:
     """What the judge finds on pictures that the embedded model draws: the figures of its model card."""
     parser = Arguments(prog="python -m mira_pl experiment world-quality", description=world_quality.__doc__)
     parser.add_argument("--model", default="emoji", help="'emoji' or a folder in diffusers layout")
+    parser.add_argument("--student", help="'emoji' or the folder of a one-step U-Net, which then draws")
+    parser.add_argument("--dit", help="'emoji' or the folder of a one-step PixArt, which then draws")
     parser.add_argument("--seeds", type=int, default=4, help="pictures a prompt")
     parser.add_argument("--steps", type=int, default=20, help="DDIM steps")
     parser.add_argument("--limit", type=int, default=None, help="use the first so many prompts of each set only")
     parser.add_argument("--out", type=Path, default=Path("runs/world-quality"), help="folder of the results")
     options = parser.parse_args(list(argv))
-    backbone = StableDiffusion(options.model, steps=options.steps, eta=1.0, guidance=5.0)
+    if options.dit is not None:
+        backbone = PixArt(options.dit, one_step_at=999, guidance=1.0)
+    elif options.student is not None:
+        backbone = StableDiffusion(
+            options.model, steps=1, guidance=1.0, sampler="euler_ancestral", student=options.student
+        )
+    else:
+        backbone = StableDiffusion(options.model, steps=options.steps, eta=1.0, guidance=5.0)
     rates, images = measure(backbone, TruthJudge(), range(options.seeds), options.limit)
     table = pd.DataFrame([vars(rate) for rate in rates])
     write_atomic(options.out / "rates.csv", table.to_csv(index=False).encode())

@@ -108,6 +108,7 @@ def clip_config(architecture: Mapping[str, Any]) -> CLIPConfig:
             "num_attention_heads": text["heads"],
             "vocab_size": text["vocab_size"],
             "max_position_embeddings": text["context_length"],
+            "bos_token_id": text["vocab_size"] - 2,
             "eos_token_id": text["vocab_size"] - 1,  # the end of text is the last word of open_clip's vocabulary
         },
         vision_config=shared

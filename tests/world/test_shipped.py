@@ -16,7 +16,10 @@ ASSETS = Path(str(files("mira_pl") / "assets"))
 
 
 def test_all_assets_are_small():
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) <= 80e6
+    """PyPI takes files of up to 100 MB."""
+    sizes = {path: path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) <= 90e6
+    assert sum(size for path, size in sizes.items() if "emoji_" not in str(path)) <= 80e6
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -25,6 +28,16 @@ def test_the_text_to_image_model_is_in_half_precision(part):
     with safe_open(file, "pt") as weights:
         kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118  no mapping
     assert kinds == {"F16"}
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [lambda: StableDiffusion(student="emoji", steps=1, guidance=1.0, sampler="euler_ancestral")],
+    ids=["turbo"],
+)
+def test_one_step_is_enough_for_the_students(backbone):
+    prompts = plain_prompts()
+    assert TruthJudge().right_subject(paint(backbone(), make_jobs(prompts, [0])), prompts).mean() >= 0.8
 
 
 @pytest.mark.slow
