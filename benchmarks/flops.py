@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,27 +25,29 @@ class Work:
         backward: its gradient, of the latents alone.
         decode: the VAE's decoder.
         picture: decoder and reward, forward and backward.
+        repeated: of the decoder, computed again on the way back where its blocks are checkpointed.
     """
 
     forward: int
     backward: int
     decode: int
     picture: int
+    repeated: int
 
     def needed(self, steps: int) -> int:
         """Of one iteration of T steps whatever computes it: nothing twice."""
         return steps * (self.forward + self.backward) + self.picture
 
     def done(self, steps: int, recomputed: int, previews: int = 0) -> int:
-        """Of one iteration that computes so many steps again, and the decoder's blocks, and decodes previews."""
-        return self.needed(steps) + recomputed * self.forward + (1 + previews) * self.decode
+        """Of one iteration that computes so many steps again, as it does the decoder's blocks, and decodes previews."""
+        return self.needed(steps) + recomputed * self.forward + self.repeated + previews * self.decode
 
 
+@cache
 def work(model: str, size: Size = "real") -> Work:
     """Counts the parts of a model of `MODELS`."""
     weights, chosen = Weights(size, torch.device("meta")), MODELS[model]
     backbone, reward = chosen.backbone(weights, chosen.steps, chosen.guidance), chosen.reward(weights)
-    backbone.vae.disable_gradient_checkpointing()
     chain = Chain(backbone, encode(backbone, PROMPTS), [])
     latents = torch.empty(1, *backbone.latent_shape, device="meta", requires_grad=True)
     noise = torch.empty_like(latents)
@@ -57,8 +60,10 @@ def work(model: str, size: Size = "real") -> Work:
 
     with torch.no_grad():
         forward, decode = counted(step), counted(lambda: backbone.decode(latents))
-    both = counted(lambda: step().backward())
-    return Work(forward, both - forward, decode, counted(lambda: picture().backward()))
+    step_and_back, checkpointed = (counted(lambda part=part: part().backward()) for part in (step, picture))
+    backbone.vae.disable_gradient_checkpointing()
+    plain = counted(lambda: picture().backward())
+    return Work(forward, step_and_back - forward, decode, plain, checkpointed - plain)
 
 
 def counted(run: Callable[[], object]) -> int:

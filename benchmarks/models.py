@@ -12,8 +12,9 @@ from transformers import BertTokenizer, CLIPModel, CLIPTokenizer, T5Tokenizer
 
 from mira_pl.backbones import SDXL, PixArt, StableDiffusion
 from mira_pl.backbones.analytic import sd_scheduler
-from mira_pl.backbones.base import Condition
+from mira_pl.backbones.base import Condition, Text
 from mira_pl.backbones.latent import DTypeName, LatentDiffusion, checkpointed, frozen
+from mira_pl.backbones.pixart import LONGEST
 from mira_pl.rewards import Aesthetic, CLIPScore, HPSv2, ImageReward, PickScore, Reward, Term, Weighted
 from mira_pl.rewards.clip import AestheticHead
 from mira_pl.rewards.towers import ClipTowers
@@ -92,6 +93,14 @@ class RandomPixArt(PixArt):
         self.encoders = (weights.make(t5),)
         self.denoiser, self.vae = weights.make(pixart), checkpointed(weights.make(vae), True)
         settle(self, self.denoiser.proj_out, weights)
+
+    def embed(self, prompts: Sequence[str]) -> Text:
+        """On the meta device without T5, which asks for the values of its mask."""
+        if self.device.type != "meta":
+            return super().embed(prompts)
+        shape, wide = (len(prompts), LONGEST), self.denoiser.config.caption_channels
+        words = torch.ones(shape, dtype=torch.bool, device="meta")
+        return Text(torch.empty(*shape, wide, dtype=self.dtype, device="meta"), mask=words)
 
 
 class RandomAesthetic(Aesthetic):
