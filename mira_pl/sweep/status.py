@@ -37,10 +37,8 @@ def rows(study: optuna.Study, sweep: Sweep) -> Rows:
     found.append(("minutes left", minutes_left(slots, left, len(workers))))
     found += [(f"best: trial {trial.number}", result(trial, list(sweep.objectives))) for trial in best(study)]
     failed = [trial for trial in slots if trial.state == TrialState.FAIL]
-    found += [
-        (f"failed: trial {trial.number}", trial.user_attrs.get(REASON, "its worker was lost"))
-        for trial in failed[-REASONS:]
-    ]
+    for trial in failed[-REASONS:]:
+        found.append((f"failed: trial {trial.number}", trial.user_attrs.get(REASON, "its worker was lost")))
     return found
 
 

@@ -110,9 +110,8 @@ def outcome(trial: FrozenTrial) -> str:
 
 def shown(params: Mapping[str, Any]) -> str:
     """Parameters in one line."""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items()
-    )
+    texts = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in params.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def say(line: str) -> None:
