@@ -10,6 +10,7 @@ COMMANDS = {
     "doctor": "what a fit needs, what of it is here, how long it takes",
     "fetch": "download what a fit needs",
     "sweep": "many fits, chosen by Optuna: run, worker, status, reap, show, export",
+    "dashboard": "the W&B workspace as code",
     "experiment": "tables and figures: toy-kl, world-quality, hacking",
     "pretrain": "train a model of the emoji world",
 }
@@ -17,8 +18,7 @@ EXTRAS = {
     "pandas": "experiments",
     "matplotlib": "experiments",
     "optuna": "sweep",
-    "sqlalchemy": "sweep",
-    "scipy": "sweep",
+    "wandb_workspaces": "dashboard",
 }
 HELP = f"""Align text-to-image models at inference time.
 

@@ -8,16 +8,24 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
+from ..experiments.page import page as run_html
 from ..fit.cli import hush
+from ..runs import RunFolder, write_atomic
 from ..sweep import export as exports
 from ..sweep import status as states
 from ..sweep.check import job_keys
+from ..sweep.command import SELECTION, trial_folder
 from ..sweep.definition import Sweep, load
+from ..sweep.figures import png
+from ..sweep.page import figures, page
 from ..sweep.recovery import reap
+from ..sweep.report import report
+from ..sweep.results import rows
 from ..sweep.storage import redact, unreachable
 from ..sweep.study import connect, create_or_join, default_storage, join
 from ..sweep.worker import work_together
 from .arguments import Arguments
+from .show import load as load_run
 
 WHAT = {
     "run": "create the study or join it, and work until its budget is spent",
@@ -89,6 +97,9 @@ def run(sweep: Sweep, storage: str, out: Path, options: Namespace) -> int:
     """Create or join, work, say what came of it."""
     create_or_join(sweep, connect(sweep, storage), job_keys(sweep))
     work_together(sweep, storage, out, options.workers, None)
+    study = join(sweep, connect(sweep, storage))
+    for slot, said in report(study, sweep, out).items():
+        print(f"report set, {trial_folder(out, slot).name}: {said}")
     return status(sweep, storage, out, options)
 
 
@@ -120,4 +131,28 @@ def export(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
         print(path)
 
 
-ACTIONS = {"run": run, "worker": worker, "status": status, "reap": reaped, "export": export}
+def show(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
+    """Write index.html, the pictures beside it, and the pages of the runs it leads to."""
+    study = join(sweep, connect(sweep, storage))
+    if not rows(study):
+        raise ValueError(f"no trial of {sweep.name} is complete yet: nothing to show")
+    links = {row.slot: link for row in rows(study) if (link := run_page(sweep, out, row.slot))}
+    pictures = figures(study, sweep, links)
+    for name, figure in pictures.items():
+        write_atomic(out / f"{name}.png", png(figure))
+    write_atomic(out / "index.html", page(study, sweep, states.rows(study, sweep), pictures, links).encode())
+    print(out / "index.html")
+
+
+def run_page(sweep: Sweep, out: Path, slot: int) -> str | None:
+    """The page of a trial's first fit, from `out`; it is written where it is missing. None: the run is elsewhere."""
+    folders = sorted(trial_folder(out, slot).glob(f"{SELECTION}*/config.yaml"))
+    if not folders:
+        return None
+    run = RunFolder(folders[0].parent)
+    if not run.page_path.exists():
+        write_atomic(run.page_path, run_html([load_run(run, str(run.path))]).encode())
+    return str(run.page_path.relative_to(out))
+
+
+ACTIONS = {"run": run, "worker": worker, "status": status, "reap": reaped, "show": show, "export": export}

@@ -4,6 +4,4 @@ import warnings
 
 from optuna.exceptions import ExperimentalWarning
 
-warnings.filterwarnings(
-    "ignore", category=ExperimentalWarning
-)  # heartbeats and names of metrics: there is no other way
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, names of metrics
