@@ -22,7 +22,7 @@ from ..sweep.recovery import reap
 from ..sweep.report import report
 from ..sweep.results import rows
 from ..sweep.storage import redact, unreachable
-from ..sweep.study import connect, create_or_join, default_storage, join
+from ..sweep.study import connect, create_or_join, default_storage, join, look
 from ..sweep.worker import work_together
 from .arguments import Arguments
 from .show import load as load_run
@@ -37,7 +37,7 @@ WHAT = {
 }
 
 
-def main(argv: Sequence[str]) -> int | None:
+def main(argv: Sequence[str]) -> None:
     """Run one of the subcommands.
 
     Raises:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int | None:
         sweep = load(options.config, settings(options.set), options.budget_trials if options.what == "run" else None)
         out = options.out or Path("runs/sweeps") / sweep.name
         storage = options.storage or default_storage(sweep, out)
-        return ACTIONS[options.what](sweep, storage, out, options)
+        ACTIONS[options.what](sweep, storage, out, options)
     except (ValueError, OSError) as error:
         raise type(error)(redact(str(error))) from None
     except Exception as error:
@@ -93,14 +93,14 @@ def settings(given: Sequence[str]) -> dict[str, str]:
     return dict(text.removeprefix("--").split("=", 1) for text in given)
 
 
-def run(sweep: Sweep, storage: str, out: Path, options: Namespace) -> int:
+def run(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     """Create or join, work, say what came of it."""
     create_or_join(sweep, connect(sweep, storage), job_keys(sweep))
     work_together(sweep, storage, out, options.workers, None)
     study = join(sweep, connect(sweep, storage))
     for slot, said in report(study, sweep, out).items():
         print(f"report set, {trial_folder(out, slot).name}: {said}")
-    return status(sweep, storage, out, options)
+    status(sweep, storage, out, options)
 
 
 def worker(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
@@ -109,31 +109,32 @@ def worker(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     work_together(sweep, storage, out, options.workers, options.budget_trials)
 
 
-def status(sweep: Sweep, storage: str, out: Path, options: Namespace) -> int:
-    """Print the table; 1 where nothing is complete."""
-    study = join(sweep, connect(sweep, storage))
+def status(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
+    """Print the table."""
+    study, sweep = look(sweep, connect(sweep, storage))
     table = Table(show_header=False, title=f"sweep {sweep.name}")
     for name, value in states.rows(study, sweep):
         table.add_row(name, value)
     Console(width=160).print(table)
-    return 0
 
 
 def reaped(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     """Say which trials went back into the queue."""
-    numbers = reap(join(sweep, connect(sweep, storage)), sweep.grace)
+    study, sweep = look(sweep, connect(sweep, storage))
+    numbers = reap(study, sweep.grace)
     print(f"queued again: {', '.join(map(str, numbers)) or 'nothing'}")
 
 
 def export(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     """Write the table and the best configuration."""
-    for path in exports.write(join(sweep, connect(sweep, storage)), sweep, out):
+    study, sweep = look(sweep, connect(sweep, storage))
+    for path in exports.write(study, sweep, out):
         print(path)
 
 
 def show(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     """Write index.html, the pictures beside it, and the pages of the runs it leads to."""
-    study = join(sweep, connect(sweep, storage))
+    study, sweep = look(sweep, connect(sweep, storage))
     if not rows(study):
         raise ValueError(f"no trial of {sweep.name} is complete yet: nothing to show")
     links = {row.slot: link for row in rows(study) if (link := run_page(sweep, out, row.slot))}

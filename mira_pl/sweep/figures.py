@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .results import SHOWN, Interval, Row
-from .space import METHOD, Parameter
+from .space import Parameter
 
 LABELS = {"reward": "reward", "drift": "drift |S₀ - S|", "clip": "CLIPScore"}
 GREY = "#8a8f98"
@@ -42,7 +42,7 @@ def front(rows: Sequence[Row], links: Mapping[int, str]) -> Figure:
             figure.colorbar(points, label=LABELS["clip"])
     best = sorted((row.intervals["drift"][0], row.intervals["reward"][0]) for row in shown if row.best)
     if best:
-        axes.plot(*zip(*best, strict=True), "o-", mfc="none", ms=12, lw=1, color=GREY, label="not beaten", zorder=2)
+        axes.plot(*zip(*best, strict=True), "o", mfc="none", ms=12, color=GREY, label="not beaten", zorder=2)
         axes.legend()
     axes.set_xlabel(f"{LABELS['drift']}, mean over jobs")
     axes.set_ylabel("reward, mean over jobs")
@@ -96,12 +96,15 @@ def smallest(values: Sequence[float]) -> float:
     return min((value for value in values if value > 0), default=1.0)
 
 
-def importance(study: optuna.Study, objectives: Sequence[str]) -> Figure | None:
+def importance(study: optuna.Study, objectives: Mapping[str, str]) -> Figure | None:
     """How much of each objective a parameter explains, by PED-ANOVA; None where it cannot be said."""
     found = {}
-    for index, name in enumerate(objectives):
+    for index, (name, way) in enumerate(objectives.items()):
+        sign = -1 if way == "maximize" else 1  # PED-ANOVA asks what makes low values
         try:
-            found[name] = optuna.importance.get_param_importances(study, target=lambda t, i=index: t.values[i])
+            found[name] = optuna.importance.get_param_importances(
+                study, target=lambda t, i=index, s=sign: s * t.values[i]
+            )
         except (ValueError, RuntimeError):  # too few trials, or all of one value
             continue
     found = {name: values for name, values in found.items() if values and all(map(math.isfinite, values.values()))}
@@ -139,8 +142,4 @@ def png(figure: Figure) -> bytes:
 
 def swept(parameters: Sequence[Parameter]) -> list[Parameter]:
     """Those that have an axis: ranges and lists of numbers."""
-    return [
-        p
-        for p in parameters
-        if p.name != METHOD and all(isinstance(v, int | float) and v is not True for v in p.values)
-    ]
+    return [p for p in parameters if all(isinstance(v, int | float) and not isinstance(v, bool) for v in p.values)]

@@ -29,7 +29,7 @@ def figures(study: optuna.Study, sweep: Sweep, links: Mapping[int, str]) -> dict
     for parameter in swept(every):
         if any(parameter.name in row.params for row in found):
             pictures[f"curve-{parameter.name.replace(':', '-')}"] = curves(found, parameter, links)
-    bars = importance(study, list(sweep.objectives))
+    bars = importance(study, sweep.objectives)
     return pictures if bars is None else pictures | {"importance": bars}
 
 

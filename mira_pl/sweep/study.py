@@ -5,7 +5,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -70,13 +70,33 @@ def join(sweep: Sweep, storage: BaseStorage, patience: float = 0.0) -> optuna.St
     Raises:
         ValueError: there is none, or it was made from another sweep file.
     """
-    try:
-        study = optuna.load_study(study_name=sweep.name, storage=storage)
-    except KeyError:
-        raise ValueError(f"no study {sweep.name!r} in this storage: create it with `sweep run`") from None
+    study = joined(sweep, storage)
     until = time.monotonic() + patience
     while READY not in study.user_attrs and time.monotonic() < until:
         time.sleep(0.5)
+    refuse_another(study, sweep)
+    return study
+
+
+def look(sweep: Sweep, storage: BaseStorage) -> tuple[optuna.Study, Sweep]:
+    """The study, and the sweep file with the --set that the study was made with: to look at it nobody repeats them."""
+    study = joined(sweep, storage)
+    made = study.user_attrs.get(IDENTITY, {}).get("set", {})
+    sweep = replace(sweep, settings=made, identity={**sweep.identity, "set": made})
+    refuse_another(study, sweep)
+    return study, sweep
+
+
+def joined(sweep: Sweep, storage: BaseStorage) -> optuna.Study:
+    """The study of that name, whatever it is."""
+    try:
+        return optuna.load_study(study_name=sweep.name, storage=storage)
+    except KeyError:
+        raise ValueError(f"no study {sweep.name!r} in this storage: create it with `sweep run`") from None
+
+
+def refuse_another(study: optuna.Study, sweep: Sweep) -> None:
+    """Raise with the difference where the study was made from another sweep file."""
     if IDENTITY not in study.user_attrs:
         raise ValueError(f"the study {sweep.name!r} was not made by a sweep file: take another name or storage")
     changed = difference(study.user_attrs[IDENTITY], sweep.identity)
@@ -86,7 +106,6 @@ def join(sweep: Sweep, storage: BaseStorage, patience: float = 0.0) -> optuna.St
             f"the study {sweep.name!r} was made from another sweep file (study -> file): "
             f"{'; '.join(changed[:SHOWN])}{more}. Give the file another name:, or take the old file"
         )
-    return study
 
 
 def equip(study: optuna.Study, sweep: Sweep, worker: str) -> None:
