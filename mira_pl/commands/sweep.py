@@ -17,6 +17,7 @@ from ..sweep.check import job_keys
 from ..sweep.command import SELECTION, trial_folder
 from ..sweep.definition import Sweep, load
 from ..sweep.figures import png
+from ..sweep.logs import log_study
 from ..sweep.page import figures, page
 from ..sweep.recovery import reap
 from ..sweep.report import report
@@ -100,6 +101,8 @@ def run(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     study = join(sweep, connect(sweep, storage))
     for slot, said in report(study, sweep, out).items():
         print(f"report set, {trial_folder(out, slot).name}: {said}")
+    if rows(study):
+        log_study(study, sweep, out, figures(study, sweep, {}))
     status(sweep, storage, out, options)
 
 

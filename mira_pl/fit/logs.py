@@ -96,7 +96,7 @@ def make_logger(
         save_dir=folder,
         offline=mode == "offline",
         log_model=False,
-        config=dict(config),
+        config=dict(config) | {"method": method, "reward_name": reward},
         settings={"console": "off"},
     )
 
