@@ -27,20 +27,16 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         wr.ParallelCoordinatesPlotColumn(metric=wr.Config(SETTINGS[1]), display_name="lr", log=True),
         *(wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(name)) for name in CURVES),
     ]
+    trials: list[Any] = [scatter, wr.ParallelCoordinatesPlot(columns=columns, title="beta, lr")]
+    media: list[Any] = [wr.MediaBrowser(title=name, media_keys=[name]) for name in MEDIA]
     return ws.Workspace(
         entity=entity,
         project=project,
         name="mira_pl",
         sections=[
             ws.Section(name="Over the iterations", panels=curves, is_open=True),
-            ws.Section(
-                name="Trials",
-                panels=[scatter, wr.ParallelCoordinatesPlot(columns=columns, title="beta, lr")],
-                is_open=True,
-            ),
-            ws.Section(
-                name="Pictures", panels=[wr.MediaBrowser(title=name, media_keys=[name]) for name in MEDIA], is_open=True
-            ),
+            ws.Section(name="Trials", panels=trials, is_open=True),
+            ws.Section(name="Pictures", panels=media, is_open=True),
         ],
         settings=ws.WorkspaceSettings(x_axis=AXIS),
     )
