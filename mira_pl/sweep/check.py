@@ -19,15 +19,21 @@ def parsed(sweep: Sweep, method: str | None, values: Overlay, overlay: Overlay) 
 
 
 def job_keys(sweep: Sweep) -> list[str]:
-    """Parse a fit of every method, and name the jobs of a trial in their order; see `measures.Jobs`."""
-    methods = list(sweep.space.methods) or [None]
-    for method in methods[1:]:
-        parsed(sweep, method, sweep.space.example(method), sweep.selection[0])
+    """Parse fits of every method with every listed value, and name the jobs of a trial in their order; see `measures.Jobs`."""
+    for method in sweep.space.methods or (None,):
+        for values in sweep.space.examples(method):
+            parsed(sweep, method, values, sweep.selection[0])
     for overlay in sweep.report:
-        parsed(sweep, methods[0], sweep.space.example(methods[0]), overlay)
-    sets = [parsed(sweep, methods[0], sweep.space.example(methods[0]), overlay) for overlay in sweep.selection]
+        representative(sweep, overlay)
+    sets = [representative(sweep, overlay) for overlay in sweep.selection]
     keys = [jobs_of(config) for config in sets]
     return keys[0] if len(keys) == 1 else [f"{index}/{key}" for index, part in enumerate(keys) for key in part]
+
+
+def representative(sweep: Sweep, overlay: Overlay) -> dict[str, Any]:
+    """The configuration of one allowed fit, on a set."""
+    method = next(iter(sweep.space.methods), None)
+    return parsed(sweep, method, sweep.space.examples(method)[0], overlay)
 
 
 def jobs_of(config: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import wandb
 from matplotlib.figure import Figure
 
 from ..fit.logs import Wandb
-from .check import parsed
+from .check import representative
 from .definition import Sweep
 from .export import config, table
 from .study import TOKEN, best
@@ -16,8 +16,7 @@ from .study import TOKEN, best
 
 def log_study(study: optuna.Study, sweep: Sweep, out: Path, pictures: Mapping[str, Figure]) -> None:
     """Write it, into the project and in the mode of the base fit; a study that goes on continues its run."""
-    method = next(iter(sweep.space.methods), None)
-    settings = Wandb(**parsed(sweep, method, sweep.space.example(method), {})["wandb"])
+    settings = Wandb(**representative(sweep, {})["wandb"])
     mode = settings.resolved()
     found = best(study)
     if mode == "disabled":

@@ -101,9 +101,16 @@ class Space:
             points.append(dict(trial.params))
         return points
 
-    def example(self, method: str | None) -> dict[str, Scalar]:
-        """One allowed point of a method, by dotted key."""
-        return {p.key: p.values[0] if p.values else (int(p.low) if p.whole else p.low) for p in self.of(method)}
+    def examples(self, method: str | None) -> list[dict[str, Scalar]]:
+        """Allowed points of a method, by dotted key, that hold every listed value and every end of a range."""
+        choices = {p.key: p.values or (ends(p.low, p.whole), ends(p.high, p.whole)) for p in self.of(method)}
+        amount = max(map(len, choices.values()), default=1)
+        return [{key: values[n % len(values)] for key, values in choices.items()} for n in range(amount)]
+
+
+def ends(value: float, whole: bool) -> Scalar:
+    """An end of a range."""
+    return int(value) if whole else value
 
 
 def parameters(given: Any, method: str | None = None) -> tuple[Parameter, ...]:

@@ -31,10 +31,9 @@ def test_the_shipped_ones_are_fits(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     sweep = load(path, {})
     assert sweep.name == path.stem and job_keys(sweep) and planned(sweep)
-    assert not path.is_absolute() or not sweep.base[0].is_absolute()
-    chosen, reported = (
-        {str(p) for one in part for p in one["data.prompts"]} for part in (sweep.selection, sweep.report)
-    )
+    assert sweep.base == (Path("configs/emoji_darkness.yaml"),)
+    sets = (sweep.selection, sweep.report)
+    chosen, reported = ({prompt for one in part for prompt in one["data.prompts"]} for part in sets)
     assert chosen and not chosen & reported
 
 
