@@ -19,7 +19,7 @@ def parsed(sweep: Sweep, method: str | None, values: Overlay, overlay: Overlay) 
 
 
 def job_keys(sweep: Sweep) -> list[str]:
-    """Parse fits of every method with every listed value, and name the jobs of a trial in their order; see `measures.Jobs`."""
+    """Parse fits of every method and listed value, and name the jobs of a trial in order; see `measures.Jobs`."""
     for method in sweep.space.methods or (None,):
         for values in sweep.space.examples(method):
             parsed(sweep, method, values, sweep.selection[0])

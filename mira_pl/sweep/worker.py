@@ -57,7 +57,8 @@ def step(study: optuna.Study, sweep: Sweep, objective: Objective, presence: Pres
     """One trial, or a pause where others still work; False where nothing is left to do."""
     try:
         trials = study.get_trials(deepcopy=False)
-        if spent(trials).exceeds(sweep):
+        if limit := spent(trials).exceeds(sweep):
+            say(limit)
             return False
         states = {trial.state for trial in counted(trials)}
         if TrialState.WAITING in states:
@@ -71,7 +72,7 @@ def step(study: optuna.Study, sweep: Sweep, objective: Objective, presence: Pres
         if not unreachable(error):
             raise
         say(f"the storage is away: {redact(str(error).splitlines()[0])}; trying again")
-    time.sleep(PAUSE)
+    time.sleep(min(PAUSE, sweep.heartbeat))
     return True
 
 
@@ -92,8 +93,8 @@ def one(study: optuna.Study, objective: Objective) -> None:
             raise
         say(f"trial {trial.number} was given up while it ran, and is done again")
         return
-    if len(objective.attempts) > begun:
-        say(outcome(study.trials[objective.attempts[-1]]))
+    for trial in counted(study.trials[number] for number in objective.attempts[begun:]):
+        say(outcome(trial))
 
 
 def given_up(trial: FrozenTrial) -> bool:
