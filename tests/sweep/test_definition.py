@@ -1,12 +1,13 @@
 """The sweep file: the shipped ones, what is refused, and what makes two of them different."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mira_pl.sweep.check import job_keys
-from mira_pl.sweep.definition import difference, load
+from mira_pl.sweep.definition import KEYS, difference, load
 from mira_pl.sweep.study import planned
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +114,14 @@ def test_budget_storage_and_heartbeat_may_change(tmp_path):
     old = load(write(tmp_path), {}).identity
     new = load(write(tmp_path, budget={"trials": 99}, storage="journal:x", heartbeat=5, grace=9), {}, trials=7)
     assert difference(old, new.identity) == [] and new.budget.trials == 7
+
+
+def test_the_file_of_the_page_is_one(tmp_path):
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "page.yaml").write_text(block.replace("../configs", str(ROOT / "configs")))
+    sweep = load(tmp_path / "sweeps" / "page.yaml", {})
+    assert set(yaml.safe_load(block)) | {"name"} == set(KEYS)
+    assert len(sweep.constraints) == 2 and sweep.budget.unet_calls == 1e6 and job_keys(sweep)
+    assert all((ROOT / name).is_file() for name in re.findall(r"`(sweeps/[\w.]+)`", page))

@@ -65,9 +65,8 @@ def test_the_stored_command_does_the_trial_again(swept, tmp_path):
     assert words[:4] == ["python", "-m", "mira_pl", "fit"]
     words[words.index("--out") + 1] = str(tmp_path / "again")
     assert main([*words[3:], "--wandb.mode", "disabled"]) == 0
-    one, other = (
-        RunFolder(path).records() for path in (swept / "out" / "trial-0001" / "selection", tmp_path / "again")
-    )
+    places = (swept / "out" / "trial-0001" / "selection", tmp_path / "again")
+    one, other = (RunFolder(place).records() for place in places)
     for name in ("key", "reward", "drift", "clip", "config_hash"):
         assert [record[name] for record in one] == [record[name] for record in other]
 
