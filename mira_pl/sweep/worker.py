@@ -39,7 +39,7 @@ class Post:
 def work(sweep: Sweep, storage: str, out: Path, post: Post) -> None:
     """Take trials until none is left: neither one that waits nor one whose worker may yet be lost."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    signal.signal(signal.SIGTERM, interrupt)
+    obey()
     study = join(sweep, connect(sweep, storage), patience=60.0)
     equip(study, sweep, f"{socket.gethostname()} {post.slot} {len(seen(study.user_attrs))}")
     environment = child.share(post.slot, post.workers, torch.cuda.device_count(), os.environ)
@@ -121,8 +121,24 @@ def say(line: str) -> None:
 
 
 def interrupt(signum: int, frame: Any) -> None:
-    """SIGTERM is Ctrl-C: the child is stopped and the trial queued again."""
+    """SIGTERM is Ctrl-C: the child is stopped and the trial queued again, which a second one does not interrupt."""
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def obey() -> None:
+    """Let both signals end the work of this process in order."""
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, interrupt)
+
+
+def quietly(sweep: Sweep, storage: str, out: Path, post: Post) -> None:
+    """`work`, as the whole of a process: an interruption is no error."""
+    try:
+        work(sweep, storage, out, post)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def work_together(sweep: Sweep, storage: str, out: Path, workers: int, trials: int | None) -> None:
@@ -130,13 +146,15 @@ def work_together(sweep: Sweep, storage: str, out: Path, workers: int, trials: i
     if workers == 1:
         work(sweep, storage, out, Post(0, 1, trials))
         return
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # no thread and no connection of this process goes along
+    context.set_forkserver_preload([__name__])
     processes = [
-        context.Process(target=work, args=(sweep, storage, out, Post(slot, workers, trials))) for slot in range(workers)
+        context.Process(target=quietly, args=(sweep, storage, out, Post(slot, workers, trials)))
+        for slot in range(workers)
     ]
     for process in processes:
         process.start()
-    signal.signal(signal.SIGTERM, interrupt)
+    obey()
     try:
         for process in processes:
             process.join()

@@ -98,9 +98,8 @@ def test_the_export_is_a_table_and_a_config(swept, tmp_path):
     assert look(swept, "export") == 0
     table = pd.read_csv(swept / "out" / "trials.csv")
     best = study(swept).best_trial
-    assert list(table["model.objective.beta"]) == [0.0, 5.0] and list(table["best"]) == [
-        n == best.number for n in (0, 1)
-    ]
+    assert list(table["model.objective.beta"]) == [0.0, 5.0]
+    assert list(table["best"]) == [number == best.number for number in (0, 1)]
     assert list(table["state"]) == ["complete"] * 2 and table["command"].str.contains("--model.objective.beta").all()
     config = str(swept / "out" / "best.yaml")
     flags = ["--data.prompts", '["a white cat"]', "--wandb.mode", "disabled", "--out", str(tmp_path / "best")]
