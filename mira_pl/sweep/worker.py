@@ -122,15 +122,15 @@ def say(line: str) -> None:
 
 def interrupt(signum: int, frame: Any) -> None:
     """SIGTERM is Ctrl-C: the child is stopped and the trial queued again, which a second one does not interrupt."""
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, signal.SIG_IGN)
+    for known in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(known, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def obey() -> None:
     """Let both signals end the work of this process in order."""
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, interrupt)
+    for known in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(known, interrupt)
 
 
 def quietly(sweep: Sweep, storage: str, out: Path, post: Post) -> None:

@@ -2,17 +2,19 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import optuna
 import yaml
 from optuna.trial import TrialState
 
+from mira_pl.__main__ import main
+from mira_pl.sweep import command
 from mira_pl.sweep.definition import load
 from mira_pl.sweep.study import SLOT, connect, counted
 
@@ -46,22 +48,37 @@ class Drill:
     def out(self) -> Path:
         return self.folder / "out"
 
-    def start(self, what: str = "run", *flags: str, **environment: str) -> subprocess.Popen:
-        """A subcommand, in a process group of its own; what it says goes into a file."""
-        program = [str(HERE / "quick_sweep.py")] if self.quick else ["-m", "mira_pl"]
+    def start(self, what: str = "run", *flags: str, **environment: str) -> ForkProcess:
+        """A subcommand in a forked process, so that nothing is imported again; what it says goes into a file."""
         settings = FAST if what in ("run", "worker") else []
-        words = ["sweep", what, "--config", str(self.folder / "drill.yaml"), "--out", str(self.out), *flags]
-        with (self.folder / "said.txt").open("a") as said:
-            return subprocess.Popen(
-                [sys.executable, *program, *words, "--storage", self.storage, *settings],
-                stdout=said, stderr=said, env=os.environ | environment, start_new_session=True,
-            )  # fmt: skip
+        words = ["sweep", what, "--config", str(self.folder / "drill.yaml"), "--out", str(self.out), *settings, *flags]
+        process = ForkProcess(target=self.obey, args=([*words, "--storage", self.storage], environment))
+        process.start()
+        return process
+
+    def obey(self, words: list[str], environment: dict[str, str]) -> None:
+        """The forked process."""
+        os.setsid()
+        os.environ |= environment
+        said = os.open(self.folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for number in (1, 2):
+            os.dup2(said, number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        if self.quick:
+            command.FIT = ("python", str(HERE / "quick_fit.py"))
+        code = main(words)
+        sys.stdout.flush()
+        raise SystemExit(code)
 
     def run(self, what: str = "run", *flags: str, **environment: str) -> str:
         """A subcommand to its end, and all that was said so far."""
-        process = self.start(what, *flags, **environment)
-        code = process.wait(900)
-        assert code == 0, self.said()
+        assert ended(self.start(what, *flags, **environment)) == 0, self.said()
+        return self.said()
+
+    def together(self, *commands: str) -> str:
+        """Several at once, as on several machines, to their ends."""
+        processes = [self.start(what) for what in commands]
+        assert [ended(process) for process in processes] == [0] * len(commands), self.said()
         return self.said()
 
     def said(self) -> str:
@@ -86,6 +103,12 @@ class Drill:
     def records(self, slot: int) -> int:
         path = self.out / f"trial-{slot:04d}" / "selection" / "records.jsonl"
         return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def ended(process: ForkProcess, seconds: float = 900) -> int | None:
+    """The exit code; None where it does not end."""
+    process.join(seconds)
+    return process.exitcode
 
 
 def wait(until: Callable[[], bool], seconds: float = 300) -> None:

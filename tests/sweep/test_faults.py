@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from drill import PROMPTS, Drill, kill, wait
+from drill import PROMPTS, Drill, ended, kill, wait
 from optuna.trial import TrialState
 from quick_fit import record
 from server import PASSWORD, Server, binary
@@ -60,11 +60,12 @@ def test_a_killed_worker_a_killed_child_and_both(drill):
     wait(lambda: drill.records(1) == 1)
     assert len(drill.children(0)) == 2  # started again, in the same trial
     kill(first.pid)
+    assert ended(first) == -9
     second = drill.start("worker", **SLOW)
     wait(lambda: drill.records(2) == 1)
     kill(second.pid, drill.children(2)[-1])
-    assert second.wait() == -9
-    drill.run("run", "--workers", "2")
+    assert ended(second) == -9
+    drill.together("run", "worker")
     assert drill.complete() == pytest.approx(expected())
     states = [trial.state for trial in drill.study().trials]
     assert TrialState.RUNNING not in states and TrialState.WAITING not in states
@@ -75,7 +76,7 @@ def test_a_killed_worker_a_killed_child_and_both(drill):
 
 
 def test_two_workers_do_what_one_does(drill):
-    drill.run("run", "--workers", "2")
+    drill.together("run", "run")
     assert drill.complete() == pytest.approx(expected())
     assert [len(drill.children(slot)) for slot in range(4)] == [1, 1, 1, 1]
     said = drill.run("status")
@@ -84,12 +85,12 @@ def test_two_workers_do_what_one_does(drill):
 
 @pytest.mark.parametrize("drill", ["postgresql"], indirect=True)
 def test_the_database_dies_and_comes_back(drill, server):
-    worker = drill.start("run", "--workers", "2", **SLOW)
+    workers = [drill.start("run", **SLOW), drill.start("run", **SLOW)]
     wait(lambda: drill.records(0) == 1)
     server.kill()
     time.sleep(6)  # longer than a trial's rest: it is done while there is no one to tell
     server.start()
-    assert worker.wait(600) == 0, drill.said()
+    assert [ended(worker) for worker in workers] == [0, 0], drill.said()
     assert drill.complete() == pytest.approx(expected())
     assert all(drill.records(slot) == 3 for slot in range(4))
 
@@ -113,7 +114,7 @@ def test_ctrl_c_takes_the_child_along_and_gives_the_trial_back(drill):
     worker = drill.start("run", **SLOW)
     wait(lambda: drill.records(0) == 1)
     worker.terminate()
-    assert worker.wait(60) == 130
+    assert ended(worker) == 130
     assert not Path(f"/proc/{drill.children(0)[-1]}").exists()
     assert [trial.state for trial in drill.study().trials].count(TrialState.WAITING) == 4
     drill.run()
@@ -125,7 +126,7 @@ def test_reap_gives_back_what_a_killed_worker_held(drill):
     worker = drill.start("run", **SLOW)
     wait(lambda: drill.records(0) == 1)
     kill(worker.pid, drill.children(0)[-1])
-    worker.wait()
+    ended(worker)
     assert "queued again: 0" in drill.run("reap")
     assert "queued again: nothing" in drill.run("reap")
     assert [trial.state for trial in drill.study().trials].count(TrialState.WAITING) == 4
@@ -138,8 +139,7 @@ def test_another_sweep_file_is_refused_and_more_budget_is_not(drill):
     drill.run("run", "--budget.trials", "3")
     assert set(drill.complete()) == {0, 1, 2}
     drill.write(name=f"drill-{drill.folder.name}", space={"model.objective.beta": [0.0, 0.7]})
-    process = drill.start("worker")
-    assert process.wait(120) == 2
+    assert ended(drill.start("worker")) == 2
     assert "made from another sweep file" in drill.said() and "beta.1: 0.5 -> 0.7" in drill.said()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from drill import BASE, FAST, Drill, kill, wait
+from drill import BASE, FAST, Drill, ended, kill, wait
 from offline_wandb import records
 
 from mira_pl.__main__ import main
@@ -137,7 +137,7 @@ def test_a_real_fit_resumes(tmp_path):
     wait(lambda: drill.records(0) == 1)
     pids = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()  # the fit
     kill(worker.pid, *map(int, pids))
-    worker.wait()
+    ended(worker)
     run = RunFolder(tmp_path / "out" / "trial-0000" / "selection")
     (first,) = run.records()
     noise = (run.path / "noise" / f"{first['key']}.safetensors").stat()
