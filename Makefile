@@ -16,7 +16,7 @@ fit: $(VENV)/.installed
 	$(BIN)/python -m mira_pl show runs/emoji_dno runs/emoji --out runs/emoji.html
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

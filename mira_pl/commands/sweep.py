@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         storage = options.storage or default_storage(sweep, out)
         ACTIONS[options.what](sweep, storage, out, options)
     except (ValueError, OSError) as error:
-        raise type(error)(redact(str(error))) from None
+        raise ValueError(redact(str(error))) from None
     except Exception as error:
         if not unreachable(error):
             raise

@@ -41,12 +41,12 @@ def trial_folder(out: Path, slot: int) -> Path:
 
 
 def arguments(sweep: Sweep, method: str | None, values: Overlay, overlay: Overlay) -> list[str]:
-    """The flags that make a fit: base and method, --set, the trial's values, and those of the set."""
+    """The flags that make a fit: base and method, what its set says, --set, and the trial's values."""
     configs = [*sweep.base]
     if method is not None and (config := sweep.space.methods[method].config) is not None:
         configs.append(config)
     named = [word for config in configs for word in ("--config", str(config))]
-    settings = {**sweep.settings, **values, **overlay}
+    settings = {**overlay, **sweep.settings, **values}
     return [*named, *(word for key, value in settings.items() for word in (f"--{key}", spell(value)))]
 
 

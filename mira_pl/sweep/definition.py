@@ -134,6 +134,12 @@ def check(path: Path, sweep: Sweep) -> None:
         raise ValueError(f"{path}: seed must be a whole number, got {sweep.seed!r}")
     if sweep.grace <= sweep.heartbeat:
         raise ValueError(f"{path}: grace must be above heartbeat ({sweep.heartbeat} s), got {sweep.grace}")
+    searched = {p.key for method in sweep.space.methods or (None,) for p in sweep.space.of(method)}
+    for key in sweep.settings:
+        if key in searched:
+            raise ValueError(f"--set {key}: {path} searches it")
+        if all(any(key in overlay for overlay in part) for part in (sweep.selection, sweep.report)):
+            raise ValueError(f"--set {key}: {path} sets it apart for selection and report; change it there")
     if not sweep.space.parameters and not sweep.space.methods:
         raise ValueError(f"{path}: nothing is searched: give space or methods")
     if sweep.sampler == "grid":

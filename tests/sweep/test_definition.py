@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mira_pl.sweep.check import job_keys
+from mira_pl.sweep.command import arguments
 from mira_pl.sweep.definition import KEYS, difference, load
 from mira_pl.sweep.study import planned
 
@@ -125,3 +126,17 @@ def test_the_file_of_the_page_is_one(tmp_path):
     assert set(yaml.safe_load(block)) | {"name"} == set(KEYS)
     assert len(sweep.constraints) == 2 and sweep.budget.unet_calls == 1e6 and job_keys(sweep)
     assert all((ROOT / name).is_file() for name in re.findall(r"`(sweeps/[\w.]+)`", page))
+
+
+def test_set_beats_the_sets_and_may_not_mix_them(tmp_path):
+    """Neither what is searched, nor what keeps the report apart from the choice."""
+    one, other = {"data.prompts": ["a cat"], "model.iterations": 9}, {"data.prompts": ["a dog"]}
+    sweep = load(write(tmp_path, selection=one), {"data.prompts": "white_animals", "model.lr": "0.1"})
+    flags = arguments(sweep, None, {"model.objective.beta": 2.0}, sweep.selection[0])
+    told = dict(zip(flags[::2], flags[1::2], strict=True))
+    assert told["--data.prompts"] == "white_animals" and told["--model.iterations"] == "9"
+    assert told["--model.lr"] == "0.1" and told["--model.objective.beta"] == "2.0"
+    with pytest.raises(ValueError, match="sets it apart for selection and report"):
+        load(write(tmp_path, selection=one, report=other), {"data.prompts": "white_animals"})
+    with pytest.raises(ValueError, match=r"--set model\.objective\.beta: .* searches it"):
+        load(write(tmp_path), {"model.objective.beta": "1"})
