@@ -102,7 +102,7 @@ def run(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     for slot, said in report(study, sweep, out).items():
         print(f"report set, {trial_folder(out, slot).name}: {said}")
     if rows(study):
-        log_study(study, sweep, out, figures(study, sweep, {}))
+        log_study(study, sweep, out)
     status(sweep, storage, out, options)
 
 

@@ -1,26 +1,25 @@
 """The W&B run of a study, beside those of its trials: the table, the pictures, the best configuration."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 import wandb
-from matplotlib.figure import Figure
 
 from ..fit.logs import Wandb
 from .check import representative
 from .definition import Sweep
 from .export import config, table
+from .page import figures
 from .study import TOKEN, best
 
 
-def log_study(study: optuna.Study, sweep: Sweep, out: Path, pictures: Mapping[str, Figure]) -> None:
+def log_study(study: optuna.Study, sweep: Sweep, out: Path) -> None:
     """Write it, into the project and in the mode of the base fit; a study that goes on continues its run."""
     settings = Wandb(**representative(sweep, {})["wandb"])
     mode = settings.resolved()
-    found = best(study)
     if mode == "disabled":
         return
+    found = best(study)
     run = wandb.init(
         project=settings.project,
         group=sweep.name,
@@ -35,5 +34,5 @@ def log_study(study: optuna.Study, sweep: Sweep, out: Path, pictures: Mapping[st
     )
     frame = table(study, sweep)
     run.log({"trials": wandb.Table(dataframe=frame.astype(object).where(frame.notna(), None))})
-    run.log({name: wandb.Image(figure) for name, figure in pictures.items()})
+    run.log({name: wandb.Image(figure) for name, figure in figures(study, sweep, {}).items()})
     run.finish()
