@@ -1,6 +1,7 @@
 """The study as a table, and its best configuration as YAML that `fit` takes."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..runs import write_atomic
 from .check import parsed
 from .definition import Sweep
+from .measures import MEASURES, Measures
 from .space import METHOD
 from .study import JOBS, REASON, SLOT, best, latest
 
@@ -44,10 +46,15 @@ def row(trial: FrozenTrial, sweep: Sweep, on_front: bool) -> dict[str, Any]:
     }
 
 
-def mean_measures(jobs: Iterable[dict[str, float | None]]) -> dict[str, float]:
+def mean_measures(jobs: Collection[Measures]) -> dict[str, float]:
     """Of what every job has."""
-    frame = pd.DataFrame(list(jobs)).astype(float)
-    return {str(name): float(frame[name].mean()) for name in frame if frame[name].notna().all()}
+    columns = {name: [job.get(name) for job in jobs] for name in MEASURES}
+    numbers = {name: [value for value in column if value is not None] for name, column in columns.items()}
+    return {
+        name: math.fsum(found) / len(found)
+        for name, found in numbers.items()
+        if found and len(found) == len(columns[name])
+    }
 
 
 def config(sweep: Sweep, trial: FrozenTrial) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def log_study(study: optuna.Study, sweep: Sweep, out: Path) -> None:
         id=f"{study.user_attrs[TOKEN]}-study",
         resume="allow",
         dir=out,
-        mode=mode,
+        mode="offline" if mode == "offline" else "online",
         config={"sweep": dict(sweep.identity), "best_config": config(sweep, found[0]) if found else None},
         settings=wandb.Settings(console="off", x_disable_meta=True),  # the command line holds the storage's password
     )

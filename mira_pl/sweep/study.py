@@ -12,6 +12,7 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from .definition import Sweep, difference
@@ -45,14 +46,14 @@ def create_or_join(sweep: Sweep, storage: BaseStorage, jobs: Sequence[str]) -> o
     Raises:
         ValueError: the study was made from another sweep file.
     """
-    directions = list(sweep.objectives.values())
+    directions = [StudyDirection[way.upper()] for way in sweep.objectives.values()]
     try:
         study = optuna.create_study(study_name=sweep.name, storage=storage, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
         study = join(sweep, storage, CREATION)
     else:
         study.set_metric_names(list(sweep.objectives))
-        plain = re.sub(r"[^\w-]", "_", sweep.name)
+        plain = re.sub(r"[^\w-]", "_", sweep.name)[:32]  # W&B takes ids of 64 characters
         study.set_user_attr(TOKEN, f"{plain}-{uuid.uuid4().hex[:6]}")
         study.set_user_attr(JOBS, list(jobs))
         study.set_user_attr(IDENTITY, sweep.identity)
@@ -165,7 +166,7 @@ def latest(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def best(study: optuna.Study) -> list[FrozenTrial]:
     """The feasible trials that no other one beats, the best by the first objective in front."""
     slots = {trial.number for trial in latest(study.trials)}
-    first = study.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    first = study.directions[0] == StudyDirection.MAXIMIZE
     if len(study.directions) > 1:
         front = [trial for trial in study.best_trials if trial.number in slots]
         return sorted(front, key=lambda trial: trial.values[0], reverse=first)

@@ -98,6 +98,7 @@ class Objective:
         while folder.busy():  # a worker was lost, its child goes on
             self.alive(watch.trial)
             time.sleep(LOOK)
+        code, said = 0, ""
         for _ in range(1 + RESTARTS):
             began = time.monotonic()
             code, said = child.run(fit.executable, log, self.environment, lambda: self.look(watch))
