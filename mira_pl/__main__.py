@@ -9,7 +9,7 @@ COMMANDS = {
     "show": "one HTML page of a run, or of several compared",
     "doctor": "what a fit needs, what of it is here, how long it takes",
     "fetch": "download what a fit needs",
-    "sweep": "many fits, chosen by Optuna: run, worker, status, reap, show, export",
+    "sweep": "sweeps with Optuna: run, worker, status, reap, show, export",
     "dashboard": "the W&B workspace as code",
     "experiment": "tables and figures: toy-kl, world-quality, hacking",
     "pretrain": "train a model of the emoji world",
