@@ -93,7 +93,7 @@ class Drill:
         done = [trial for trial in counted(self.study().trials) if trial.state == TrialState.COMPLETE]
         slots = [trial.user_attrs[SLOT] for trial in done]
         assert len(set(slots)) == len(slots), f"counted twice: {slots}"
-        return {trial.user_attrs[SLOT]: tuple(trial.values) for trial in done}
+        return {trial.user_attrs[SLOT]: tuple(round(value, 9) for value in trial.values) for trial in done}
 
     def children(self, slot: int) -> list[int]:
         """Pids of the fits that were started for a trial, in their order."""
