@@ -51,15 +51,16 @@ def test_every_metric_picture_and_setting_is_logged(logged):
     run = next(record.run for record in records(logged) if record.HasField("run"))
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     shown = panels()
-    lines = names(shown, "metrics", "xAxis")
-    assert {"reward", "drift", "clip", "iteration"} <= lines and lines <= curves
+    axes = names(shown, "metrics", "xAxis", "yAxis", "accessor")
+    curves_shown = {name.removeprefix("summary:") for name in axes if not name.startswith("config:")}
+    assert curves_shown == {"reward", "drift", "clip", "iteration"} and curves_shown <= curves
     pictures = names(shown, "mediaKeys")
     assert pictures == {"contact_sheet", "filmstrips"}
     assert all(any(key.startswith(name) for key in curves) for name in pictures)
-    accessors = names(shown, "accessor") | names(shown, "xAxis", "yAxis")
-    for name in [name.removeprefix("c::") for name in accessors if name.startswith("c::")]:
-        assert leaf(config, name.replace(".value", "")) is not None, name
-    assert "method" in json.dumps(shown) and config["method"] == "MIRA"
+    settings = {name.removeprefix("config:").replace(".value", "") for name in axes if name.startswith("config:")}
+    assert settings == {"model.objective.init_args.beta", "model.lr"}
+    assert all(leaf(config, name) is not None for name in settings)
+    assert names(shown, "groupBy") == {"method.value"} and config["method"] == "MIRA"
 
 
 def leaf(config: dict, name: str) -> object:
