@@ -9,10 +9,17 @@ COMMANDS = {
     "show": "one HTML page of a run, or of several compared",
     "doctor": "what a fit needs, what of it is here, how long it takes",
     "fetch": "download what a fit needs",
+    "sweep": "sweeps with Optuna: run, worker, status, reap, show, export",
+    "dashboard": "the W&B workspace as code",
     "experiment": "tables and figures: toy-kl, world-quality, hacking",
     "pretrain": "train a model of the emoji world",
 }
-EXTRAS = {"pandas": "experiments", "matplotlib": "experiments"}
+EXTRAS = {
+    "pandas": "experiments",
+    "matplotlib": "experiments",
+    "optuna": "sweep",
+    "wandb_workspaces": "dashboard",
+}
 HELP = f"""Align text-to-image models at inference time.
 
 usage: python -m mira_pl COMMAND [...]; every command takes --help

@@ -113,6 +113,17 @@ class RunFolder:
             self.prepare(config, overwrite)
             yield
 
+    def busy(self) -> bool:
+        """Whether a fit writes to the folder now."""
+        try:
+            with (self.path / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:  # no fit has opened it yet
+            return False
+        return False
+
     @property
     def config_path(self) -> Path:
         """The resolved configuration; a folder without one is no run."""

@@ -53,10 +53,12 @@ def named_config(command: str, last: bool = False) -> str:
 def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     found = commands("README.md")
-    assert {command.split()[0] for command in found} == {"doctor", "fetch", "fit", "show", "experiment"}
+    assert {command.split()[0] for command in found} == {"doctor", "fetch", "fit", "show", "experiment", "sweep"}
     for command in found:
         words = tiny(command, tmp_path)
-        if words[0] == "doctor":
+        if words[0] == "sweep":
+            assert Path(words[words.index("--config") + 1]).is_file()  # tests/sweep runs them
+        elif words[0] == "doctor":
             assert main(words) in (0, 1)  # 1 where the weights are not
         elif named_config(command) in REAL:
             continue  # needs the hub: tests/hub/test_fetch.py runs fetch and fit against a server with tiny weights

@@ -13,7 +13,7 @@ from .curves import Line, chart
 from .markup import definitions, stat, table, text
 from .summary import curve, distinct, short, spread
 
-__all__ = ["Picture", "ShownRun", "page"]
+__all__ = ["Picture", "ShownRun", "document", "page"]
 
 MEASURES = (
     ("Reward", ("reward_start", "reward")),
@@ -49,16 +49,21 @@ def page(runs: Sequence[ShownRun]) -> str:
         f"<main>{summary(runs)}{differences(runs)}{charts(runs)}{jobs(runs)}{configurations(runs)}</main>"
         '<dialog id="zoom" aria-label="Enlarged pictures"></dialog>'
     )
-    script, style = asset("page.js"), asset("page.css")
+    return document(title, body, asset("page.js"))
+
+
+def document(title: str, body: str, script: str = "") -> str:
+    """A whole page around its body, which is HTML already: nothing is loaded, and only this script may run."""
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    scripts = f"; script-src 'sha256-{allowed}'" if script else ""
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{scripts}"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f"<title>{text(title)} · mira_pl</title><style>{style}</style></head>\n"
-        f"<body>{body}<script>{script}</script></body></html>\n"
+        f"<title>{text(title)} · mira_pl</title><style>{asset('page.css')}</style></head>\n"
+        f"<body>{body}{f'<script>{script}</script>' if script else ''}</body></html>\n"
     )
 
 

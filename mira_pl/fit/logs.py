@@ -28,12 +28,18 @@ class Wandb:
         project: W&B project.
         group: runs of one study share a group; None is the method's name.
         tags: free labels.
+        job_type: of the run within its group; a sweep's trials are `trial`.
+        id: of the run; a fit that goes on under the same one continues that run. None is a new one each time.
+        name: of the run; None is the run folder's.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "mira_pl"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    job_type: str | None = None
+    id: str | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.project) <= 128 or FORBIDDEN & set(self.project):
@@ -41,6 +47,8 @@ class Wandb:
                 f"wandb.project {self.project!r} is no name of a project: "
                 f"1 to 128 characters, none of {' '.join(sorted(FORBIDDEN))}"
             )
+        if self.id is not None and (not 0 < len(self.id) <= 64 or FORBIDDEN & set(self.id)):
+            raise ValueError(f"wandb.id is 1 to 64 characters, none of {' '.join(sorted(FORBIDDEN))}, got {self.id!r}")
         for tag in self.tags:
             if not 0 < len(tag) <= 64:
                 raise ValueError(f"wandb.tags are 1 to 64 characters each, got {tag!r}")
@@ -94,13 +102,15 @@ def make_logger(
         return None
     return RoundCurves(
         project=settings.project,
-        name=folder.name,
+        name=settings.name or folder.name,
+        id=settings.id,
+        job_type=settings.job_type,
         group=settings.group or method,
         tags=[method, reward, *settings.tags],
         save_dir=folder,
         offline=mode == "offline",
         log_model=False,
-        config=dict(config),
+        config=dict(config) | {"method": method, "reward_name": reward},
         settings={"console": "off"},
     )
 

@@ -93,3 +93,21 @@ def test_a_key_is_found_where_wandb_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("WANDB_API_KEY", "x")
     assert has_key()
+
+
+def test_a_fit_that_goes_on_continues_its_run(arguments, tmp_path, monkeypatch):
+    """Two offline files of one run: id, group and job type are the same, and sync puts them together."""
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    identity = ["--wandb.id", "study-0007", "--wandb.group", "study", "--wandb.job_type", "trial", "--wandb.name", "t7"]
+    for _ in range(2):
+        fit([*arguments, "--wandb.mode", "offline", *identity])
+        wandb.finish()
+        (tmp_path / "run" / "records.jsonl").unlink()
+    paths = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    runs = [record.run for path in paths for record in records(path) if record.HasField("run")]
+    assert len({path.parent for path in paths}) == 2
+    assert {(run.run_id, run.run_group, run.job_type, run.display_name) for run in runs} == {
+        ("study-0007", "study", "trial", "t7")
+    }

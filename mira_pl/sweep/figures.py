@@ -1,0 +1,151 @@
+"""A study in pictures: its front, its curves, what mattered. Points carry links where there is something to open."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial
+
+from .results import SHOWN, Interval, Row
+from .space import Parameter
+
+LABELS = {"reward": "reward", "drift": "drift |S₀ - S|", "clip": "CLIPScore"}
+GREY = "#8a8f98"
+
+
+def front(rows: Sequence[Row], links: Mapping[int, str]) -> Figure:
+    """Reward against drift, CLIPScore as colour; a ring for what is on the front, a cross for what is not feasible.
+
+    Args:
+        rows: complete trials.
+        links: slot -> what a point leads to.
+    """
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    shown = [row for row in rows if {"reward", "drift"} <= set(row.intervals)]
+    for feasible, marker in ((True, "o"), (False, "x")):
+        part = [row for row in shown if row.feasible is feasible]
+        if not part:
+            continue
+        clip = [row.intervals["clip"][0] if "clip" in row.intervals else math.nan for row in part]
+        low, high = span([row.intervals["clip"][0] for row in shown if "clip" in row.intervals])
+        points = axes.scatter(
+            [row.intervals["drift"][0] for row in part], [row.intervals["reward"][0] for row in part],
+            c=clip, vmin=low, vmax=high, marker=marker, s=42, plotnonfinite=True, zorder=3,
+        )  # fmt: skip
+        points.set_urls([links.get(row.slot) for row in part])
+        if feasible:
+            figure.colorbar(points, label=LABELS["clip"])
+    best = sorted((row.intervals["drift"][0], row.intervals["reward"][0]) for row in shown if row.best)
+    if best:
+        axes.plot(*zip(*best, strict=True), "o", mfc="none", ms=12, color=GREY, label="not beaten", zorder=2)
+        axes.legend()
+    axes.set_xlabel(f"{LABELS['drift']}, mean over jobs")
+    axes.set_ylabel("reward, mean over jobs")
+    return figure
+
+
+def span(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Least and greatest."""
+    return (min(values), max(values)) if values else (None, None)
+
+
+def curves(rows: Sequence[Row], parameter: Parameter, links: Mapping[int, str]) -> Figure:
+    """Reward, drift and CLIPScore over a parameter, with 95 % intervals over prompts; hollow: on the report set."""
+    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
+    shown = [row for row in rows if isinstance(row.params.get(parameter.name), int | float)]
+    shown = sorted(shown, key=lambda row: row.params[parameter.name])
+    for axes, measure in zip(figure.subplots(1, 3), SHOWN, strict=True):
+        draw(axes, shown, parameter, measure, links)
+        axes.set_xlabel(parameter.name)
+        axes.set_title(LABELS[measure])
+        if parameter.log or spread_out([row.params[parameter.name] for row in shown]):
+            axes.set_xscale("symlog", linthresh=smallest([row.params[parameter.name] for row in shown]))
+    return figure
+
+
+def draw(axes: Axes, rows: Sequence[Row], parameter: Parameter, measure: str, links: Mapping[int, str]) -> None:
+    """One measure; values that were given, not sampled, are joined by a line."""
+    for held_out, marker in ((False, "o"), (True, "D")):
+        found = [(row, (row.held_out if held_out else row.intervals).get(measure)) for row in rows]
+        points: list[tuple[Row, Interval]] = [(row, interval) for row, interval in found if interval is not None]
+        if not points:
+            continue
+        x = [row.params[parameter.name] for row, _ in points]
+        mean = [interval[0] for _, interval in points]
+        below = [max(0.0, interval[0] - interval[1]) for _, interval in points]
+        above = [max(0.0, interval[2] - interval[0]) for _, interval in points]
+        colour, line = ("C1", "none") if held_out else ("C0", "-" if parameter.values else "none")
+        axes.errorbar(x, mean, (below, above), ls=line, lw=1, capsize=2, color=colour, alpha=0.7)
+        dots = axes.scatter(x, mean, marker=marker, s=26, color=colour, zorder=3)
+        dots.set_urls([links.get(row.slot) for row, _ in points])
+
+
+def spread_out(values: Sequence[float]) -> bool:
+    """Whether positive values cover more than a factor of 20."""
+    positive = [value for value in values if value > 0]
+    return len(positive) > 1 and max(positive) > 20 * min(positive)
+
+
+def smallest(values: Sequence[float]) -> float:
+    """The least positive value: below it the axis is linear, so that 0 has a place."""
+    return min((value for value in values if value > 0), default=1.0)
+
+
+def importance(study: optuna.Study, objectives: Mapping[str, str]) -> Figure | None:
+    """How much of each objective a parameter explains, by PED-ANOVA; None where it cannot be said."""
+    found = {}
+    for index, (name, way) in enumerate(objectives.items()):
+        sign = -1 if way == "maximize" else 1  # PED-ANOVA asks what makes low values
+        try:
+            found[name] = optuna.importance.get_param_importances(
+                study, target=lambda t, i=index, s=sign: s * t.values[i]
+            )
+        except (ValueError, RuntimeError):  # too few trials, or all of one value
+            continue
+    found = {name: values for name, values in found.items() if values and all(map(math.isfinite, values.values()))}
+    if not found:
+        return None
+    figure = Figure(figsize=(7, 0.8 + 0.35 * max(map(len, found.values()))), layout="constrained")
+    axes = figure.subplots()
+    names = list(next(iter(found.values())))
+    for place, (objective, values) in enumerate(found.items()):
+        height = 0.8 / len(found)
+        offsets = [index + (place - (len(found) - 1) / 2) * height for index in range(len(names))]
+        axes.barh(offsets, [values.get(name, 0.0) for name in names], height, label=objective)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("importance (PED-ANOVA)")
+    axes.legend()
+    return figure
+
+
+def signed(index: int, sign: int, trial: FrozenTrial) -> float:
+    """A value of a trial, or its negative."""
+    return sign * trial.values[index]
+
+
+def svg(figure: Figure) -> str:
+    """To be put into a page."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mira_pl"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    found = re.search(r"<svg.*</svg>", buffer.getvalue(), re.S)
+    assert found is not None
+    return re.sub(r"<metadata>.*?</metadata>", "", found[0], flags=re.S)
+
+
+def png(figure: Figure) -> bytes:
+    """To be put into a text."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def swept(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """Those that have an axis: ranges and lists of numbers."""
+    return [p for p in parameters if all(isinstance(v, int | float) and not isinstance(v, bool) for v in p.values)]

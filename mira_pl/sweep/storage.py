@@ -1,0 +1,76 @@
+"""Where studies are kept: SQLite for one machine, PostgreSQL for many, a journal file where there is only a disk."""
+
+import re
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError
+
+RETRIES = 5
+"""How often a trial is begun again whose worker was lost; it may be what kills the workers."""
+RETRY = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+JOURNAL = "journal:"
+UNREACHABLE = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
+USER = re.compile(r"(?P<before>\w://[^\s:/@]*):[^\s]*@")
+QUERY = re.compile(r"(?i)(?P<before>(?:password|passwd|pwd|sslpassword)\s*=\s*)[^&\s'\"]+")
+
+
+def redact(text: str) -> str:
+    """A text without the passwords of the storage URLs in it."""
+    return QUERY.sub(r"\g<before>***", USER.sub(r"\g<before>:***@", text))
+
+
+def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
+    """The storage of a URL; folders of files are made.
+
+    Args:
+        url: `sqlite:///file`, `postgresql://user@host/base` or `journal:file`.
+        heartbeat: seconds between two signs of life of a running trial.
+        grace: seconds without one after which its worker counts as lost.
+
+    Raises:
+        ValueError: the URL is none of these.
+        OSError: the storage cannot be reached.
+    """
+    if url.startswith(JOURNAL):
+        path = Path(url.removeprefix(JOURNAL).removeprefix("//"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(path)))
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("sqlite", "postgresql"):
+        raise ValueError(
+            f"storage {redact(url)!r} is none: give sqlite:///file, postgresql://user@host/base or journal:file"
+        )
+    options: dict = {"pool_pre_ping": True}  # a connection may have died with the server
+    if scheme == "sqlite":
+        Path(rest.removeprefix("/").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
+        options["connect_args"] = {"timeout": 60}
+    try:
+        return RDBStorage(
+            f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url,
+            engine_kwargs=options,
+            heartbeat_interval=heartbeat,
+            grace_period=grace,
+            heartbeat_stale_trial_callback=RETRY,
+        )
+    except UNREACHABLE as error:
+        raise OSError(f"cannot reach the storage {redact(url)}: {redact(first_line(error))}") from None
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ValueError(f"cannot use the storage {redact(url)}: {redact(first_line(error))}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; SQLAlchemy's go on with the statement and its background."""
+    causes = [error.__cause__ or error] if isinstance(error, optuna.exceptions.StorageInternalError) else [error]
+    return " ".join(str(causes[0]).split("\n")[0].split())
+
+
+def unreachable(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, says that the storage is gone for the moment."""
+    while error is not None:
+        if isinstance(error, UNREACHABLE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,142 @@
+"""The sweep file: the shipped ones, what is refused, and what makes two of them different."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mira_pl.sweep.check import job_keys
+from mira_pl.sweep.command import arguments
+from mira_pl.sweep.definition import KEYS, difference, load
+from mira_pl.sweep.study import planned
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
+BASE = str(ROOT / "configs" / "emoji_darkness.yaml")
+SMALL = {"base": BASE, "space": {"model.objective.beta": [0.1, 1.0]}}
+
+
+def write(folder: Path, **content: object) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL | content))
+    return path
+
+
+def test_four_are_shipped():
+    assert {path.stem for path in SHIPPED} == {"beta", "beta_lr", "steps", "methods"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_ones_are_fits(path, monkeypatch):
+    """Every method and set parses as a fit, and no prompt that chose is one that reports."""
+    monkeypatch.chdir(ROOT)
+    sweep = load(path, {})
+    assert sweep.name == path.stem and job_keys(sweep) and planned(sweep)
+    assert sweep.base == (Path("configs/emoji_darkness.yaml"),)
+    sets = (sweep.selection, sweep.report)
+    chosen, reported = ({prompt for one in part for prompt in one["data.prompts"]} for part in sets)
+    assert chosen and not chosen & reported
+
+
+def test_methods_have_the_same_budget(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    drawn = [fixed["method"] for fixed in planned(load(ROOT / "sweeps" / "methods.yaml", {}))]
+    assert len({drawn.count(name) for name in set(drawn)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"spcae": {}}, "no key 'spcae'. Did you mean 'space'"),
+        ({"base": []}, "give base"),
+        ({"space": {}}, "nothing is searched"),
+        ({"sampler": "cma"}, "sampler must be one of tpe, grid, random"),
+        ({"objectives": {"reward": "up"}}, "maximize or minimize"),
+        ({"objectives": {"rewrad": "maximize"}}, "rewrad"),
+        ({"constraints": ["drift < 1"]}, "write `drift <= 0.5`"),
+        ({"budget": {"trails": 3}}, "budget takes trials, hours, unet_calls"),
+        ({"budget": {"trials": 0}}, "budget.trials must be a whole number of at least 1"),
+        ({"budget": {"hours": -1}}, "budget.hours must be above 0"),
+        ({"heartbeat": 60, "grace": 60}, "grace must be above heartbeat"),
+        ({"selection": ["animals"]}, "selection must map keys of a fit"),
+        ({"methods": {"A": {"confg": "x"}}}, "methods.A takes config and space"),
+        ({"methods": {"A": {"space": {"model.objective.beta": [1]}}}}, "stands in space and under a method"),
+        ({"sampler": "grid", "space": {"model.lr": {"low": 1, "high": 2}}}, "grid needs a list"),
+        ({"seed": "one"}, "seed must be a whole number"),
+    ],
+)
+def test_what_is_refused(tmp_path, content, words):
+    with pytest.raises(ValueError, match=words):
+        load(write(tmp_path, **content), {})
+
+
+def test_a_config_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        load(write(tmp_path, base="nowhere.yaml"), {})
+
+
+def test_a_misspelt_key_is_found_before_anything_runs(tmp_path, capsys):
+    sweep = load(write(tmp_path, space={"model.objective.betta": [0.1]}), {})
+    with pytest.raises(SystemExit):
+        job_keys(sweep)
+    assert "betta" in capsys.readouterr().err
+
+
+def test_two_sets_name_their_jobs_apart(tmp_path):
+    sets = [{"data.prompts": ["a cat"]}, {"data.prompts": ["a cat"], "model.reward": "Brightness"}]
+    keys = job_keys(load(write(tmp_path, selection=sets), {}))
+    assert len(keys) == len(set(keys)) == 2 and {key[:2] for key in keys} == {"0/", "1/"}
+
+
+def test_the_difference_is_what_was_changed(tmp_path):
+    old = load(write(tmp_path), {"model.iterations": "3"}).identity
+    assert difference(old, load(write(tmp_path), {"model.iterations": "3"}).identity) == []
+    new = write(tmp_path, space={"model.objective.beta": [0.1, 2.0]}, constraints=["clip >= 20"])
+    assert difference(old, load(new, {"model.iterations": "4"}).identity) == [
+        "space.model.objective.beta.1: 1.0 -> 2.0",
+        "set.model.iterations: 3 -> 4",
+        "constraints.0: nothing -> clip >= 20",
+    ]
+
+
+def test_a_changed_base_is_a_difference_and_its_place_is_none(tmp_path):
+    config = tmp_path / "base.yaml"
+    config.write_text(Path(BASE).read_text())
+    same, moved = load(write(tmp_path), {}).identity, load(write(tmp_path, base=str(config)), {}).identity
+    assert difference(same, moved) == []
+    config.write_text(Path(BASE).read_text().replace("iterations: 20", "iterations: 21"))
+    assert difference(same, load(write(tmp_path, base=str(config)), {}).identity) == [
+        "base.0.model.iterations: 20 -> 21"
+    ]
+
+
+def test_budget_storage_and_heartbeat_may_change(tmp_path):
+    old = load(write(tmp_path), {}).identity
+    new = load(write(tmp_path, budget={"trials": 99}, storage="journal:x", heartbeat=5, grace=9), {}, trials=7)
+    assert difference(old, new.identity) == [] and new.budget.trials == 7
+
+
+def test_the_file_of_the_page_is_one(tmp_path):
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "page.yaml").write_text(block.replace("../configs", str(ROOT / "configs")))
+    sweep = load(tmp_path / "sweeps" / "page.yaml", {})
+    assert set(yaml.safe_load(block)) | {"name"} == set(KEYS)
+    assert len(sweep.constraints) == 2 and sweep.budget.unet_calls == 1e6 and job_keys(sweep)
+    assert all((ROOT / name).is_file() for name in re.findall(r"`(sweeps/[\w.]+)`", page))
+
+
+def test_set_beats_the_sets_and_may_not_mix_them(tmp_path):
+    """Neither what is searched, nor what keeps the report apart from the choice."""
+    one, other = {"data.prompts": ["a cat"], "model.iterations": 9}, {"data.prompts": ["a dog"]}
+    sweep = load(write(tmp_path, selection=one), {"data.prompts": "white_animals", "model.lr": "0.1"})
+    flags = arguments(sweep, None, {"model.objective.beta": 2.0}, sweep.selection[0])
+    told = dict(zip(flags[::2], flags[1::2], strict=True))
+    assert told["--data.prompts"] == "white_animals" and told["--model.iterations"] == "9"
+    assert told["--model.lr"] == "0.1" and told["--model.objective.beta"] == "2.0"
+    with pytest.raises(ValueError, match="sets it apart for selection and report"):
+        load(write(tmp_path, selection=one, report=other), {"data.prompts": "white_animals"})
+    with pytest.raises(ValueError, match=r"--set model\.objective\.beta: .* searches it"):
+        load(write(tmp_path), {"model.objective.beta": "1"})

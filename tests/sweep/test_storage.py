@@ -1,0 +1,39 @@
+"""Storage URLs: which there are, and that their passwords are never said."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mira_pl.sweep.storage import open_storage, redact
+
+LETTERS = st.text(st.characters(codec="ascii", categories=["L", "N"]) | st.sampled_from("!$%&*+-=@:/#?"), min_size=1)
+
+
+@given(LETTERS, st.sampled_from(["postgresql", "postgresql+psycopg", "mysql+pymysql"]))
+def test_a_password_is_never_said(password, scheme):
+    said = redact(f"cannot reach {scheme}://user:{password}X9@host:5432/base?sslmode=require: refused")
+    assert f"{password}X9" not in said and "user" in said and "host:5432/base" in said and said.endswith("refused")
+
+
+def test_a_password_among_the_options():
+    assert redact("postgresql://host/base?user=u&password=s3cret&sslmode=a") == (
+        "postgresql://host/base?user=u&password=***&sslmode=a"
+    )
+
+
+@pytest.mark.parametrize("text", ["sqlite:////tmp/a@b.db", "postgresql://user@host/base", "at 12:30 a@b wrote"])
+def test_what_has_none_is_left_alone(text):
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize("url", ["study.db", "mysql://u:s3cret@h/b", "redis://h", "postgres://u:s3cret@h/b"])
+def test_what_is_no_storage(url):
+    with pytest.raises(ValueError, match="give sqlite:///file, postgresql://user@host/base or journal:file") as error:
+        open_storage(url, 1, 4)
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_server_that_is_not_there():
+    with pytest.raises(OSError, match=r"cannot reach the storage postgresql://u:\*\*\*@127.0.0.1:1/b: ") as error:
+        open_storage("postgresql://u:s3cret@127.0.0.1:1/b", 1, 4)
+    assert "s3cret" not in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,174 @@
+"""A study's queue, and what comes back into it, in memory: nothing is fitted."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from mira_pl.sweep.definition import Sweep, load
+from mira_pl.sweep.presence import Presence, own_name, seen
+from mira_pl.sweep.recovery import reap
+from mira_pl.sweep.status import rows
+from mira_pl.sweep.storage import RETRIES
+from mira_pl.sweep.study import REASON, SLOT, best, counted, create_or_join, join, latest, look, spent
+
+BASE = str(Path(__file__).parents[2] / "configs" / "emoji_darkness.yaml")
+BETA, KEYS = "model.objective.beta", ["cat-s0", "dog-s0"]
+DEAD = f"{socket.gethostname()}:{2**22 + 1}"  # above the largest pid of Linux
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A sweep of a file with these keys."""
+
+    def made(trials: int | None = None, settings: dict | None = None, **content: object) -> Sweep:
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump({"base": BASE, "space": {BETA: [0.1, 1.0, 5.0]}, "sampler": "grid"} | content))
+        return load(path, settings or {}, trials)
+
+    return made
+
+
+def slots(study: optuna.Study, *states: TrialState) -> list[int]:
+    return [trial.user_attrs[SLOT] for trial in counted(study.trials) if not states or trial.state in states]
+
+
+def take(study: optuna.Study, sweep: Sweep, *values: float) -> optuna.Trial:
+    """A worker takes the next trial, and ends it where there are values."""
+    trial = study.ask()
+    sweep.space.suggest(trial)
+    if values:
+        study.tell(trial, values)
+    return trial
+
+
+def test_the_whole_grid_waits_and_is_taken_once(make):
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    assert slots(study, TrialState.WAITING) == [0, 1, 2]
+    assert [take(study, sweep, 1.0, 1.0, 1.0).params[BETA] for _ in range(3)] == [0.1, 1.0, 5.0]
+    assert not slots(study, TrialState.WAITING)
+    surplus = take(study, sweep)  # of a worker that came too late
+    study.tell(surplus.number, state=TrialState.FAIL)
+    assert len(study.trials) == 4 and slots(study) == [0, 1, 2]
+
+
+def test_a_larger_budget_adds_trials_and_changes_none(make):
+    storage = InMemoryStorage()
+    wide = {"sampler": "random", "space": {BETA: {"low": 0.1, "high": 10, "log": True}}}
+    study = create_or_join(make(2, **wide), storage, KEYS)
+    first = [trial.system_attrs["fixed_params"] for trial in study.trials]
+    create_or_join(make(5, **wide), storage, KEYS)
+    create_or_join(make(3, **wide), storage, KEYS)
+    again = [trial.system_attrs["fixed_params"] for trial in study.trials]
+    assert slots(study) == [0, 1, 2, 3, 4] and again[:2] == first
+
+
+def test_another_file_is_refused_with_the_difference(make):
+    storage = InMemoryStorage()
+    create_or_join(make(settings={"model.iterations": "3"}), storage, KEYS)
+    with pytest.raises(ValueError, match=r"made from another sweep file .*beta\.0: 0\.1 -> 0\.2"):
+        join(make(settings={"model.iterations": "3"}, space={BETA: [0.2, 1.0, 5.0]}), storage)
+    with pytest.raises(ValueError, match=r"set\.model\.iterations: 3 -> 4"):
+        create_or_join(make(settings={"model.iterations": "4"}), storage, KEYS)
+    _, sweep = look(make(), storage)  # to look at it needs no --set
+    assert sweep.settings == {"model.iterations": "3"}
+    with pytest.raises(ValueError, match="no study 'other' in this storage"):
+        join(make(name="other"), storage)
+
+
+def test_a_lost_workers_trial_comes_back_and_keeps_its_slot(make):
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    lost, mine, new = (take(study, sweep) for _ in range(3))
+    study.set_user_attr(f"worker:{DEAD}", {"seen": time.time(), "trial": lost.number})
+    lost.set_user_attr("worker", {"name": DEAD, "trial": lost.number})
+    Presence(study, 60).touch(mine)  # this process, which lives; `new` has not signed yet
+    assert reap(study, 300) == [lost.number]
+    assert reap(study, 300) == []
+    again = study.trials[-1]
+    assert again.state == TrialState.WAITING and again.user_attrs[SLOT] == 0 and again.params == lost.params
+    assert take(study, sweep).params == lost.params  # it has the lost worker's name, and is not taken for lost
+    assert reap(study, 300) == []
+    assert sorted(reap(study, 1e-9)) == [mine.number, new.number, again.number]
+    assert slots(study, TrialState.WAITING) == [1, 2, 0]
+
+
+def test_a_trial_that_kills_its_workers_is_given_up_at_last(make):
+    sweep = make(space={BETA: [0.1]})
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    for _ in range(RETRIES + 1):
+        assert slots(study, TrialState.WAITING) == [0]
+        take(study, sweep)
+        reap(study, 1e-9)
+    assert slots(study) == [0] * (RETRIES + 1) and not slots(study, TrialState.WAITING)
+
+
+def test_a_trial_that_fell_between_two_workers_is_found(make):
+    """Marked as lost by one that was lost itself before it could queue it; one with a reason has simply failed."""
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    dropped, failed = take(study, sweep), take(study, sweep)
+    failed.set_user_attr(REASON, "exit code 2")
+    for trial in (dropped, failed):
+        study.tell(trial.number, state=TrialState.FAIL)
+    assert reap(study, 300) == []  # whoever marked it may be about to queue it
+    assert reap(study, 0) == [dropped.number]
+    assert reap(study, 0) == []
+
+
+def test_best_is_feasible_and_first_by_the_first_objective(make):
+    sweep = make(objectives={"clip": "minimize", "reward": "maximize"}, constraints=["drift <= 1"])
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    for excess, values in ((-1, (2.0, 5.0)), (-1, (1.0, 1.0)), (1, (0.0, 9.0))):
+        trial = take(study, sweep)
+        trial.set_constraint("drift <= 1", excess)
+        study.tell(trial, values)
+    assert [trial.number for trial in best(study)] == [1, 0]
+    assert [trial.user_attrs[SLOT] for trial in latest(study.trials)] == [0, 1, 2]
+
+
+def test_nothing_is_best_where_nothing_is_feasible(make):
+    sweep = make(objectives={"reward": "maximize"}, constraints=["drift <= 1"])
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    trial = take(study, sweep)
+    trial.set_constraint("drift <= 1", 0.5)
+    study.tell(trial, 3.0)
+    assert best(study) == []
+
+
+def test_hours_and_calls_are_counted(make):
+    sweep = make(budget={"unet_calls": 50})
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    for calls in (20, 30):
+        assert spent(study.trials).exceeds(sweep) is None
+        trial = take(study, sweep)
+        trial.set_user_attr("unet_calls", calls)
+        study.tell(trial, (1.0, 1.0, 1.0))
+    assert spent(study.trials).exceeds(sweep) == "budget.unet_calls of 50 is spent"
+    assert ("stopped", "budget.unet_calls of 50 is spent") in rows(study, sweep)
+
+
+def test_status_counts_slots_retries_and_workers(make):
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    take(study, sweep, 1.0, 2.0, 3.0)
+    lost = take(study, sweep)
+    study.set_user_attr(f"worker:{DEAD}", {"seen": time.time(), "trial": lost.number})
+    lost.set_user_attr("worker", {"name": DEAD, "trial": lost.number})
+    Presence(study, 60).touch()
+    reap(study, 300)
+    found = dict(rows(study, sweep))
+    assert found["trials complete"] == "1" and found["trials waiting"] == "2" and found["retries"] == "1"
+    assert found["workers alive"] == f"1 ({own_name()})" and found["best: trial 0"].startswith(
+        "reward 1, drift 2, clip 3"
+    )
+    Presence(study, 60).leave()
+    assert seen(study.user_attrs)[f"{socket.gethostname()}:{os.getpid()}"] == 0.0
+    assert dict(rows(study, sweep))["minutes left"] == "unknown: no worker is alive"
