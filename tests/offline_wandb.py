@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def records(path: Path) -> Iterator[Record]:
             record = Record()
             record.ParseFromString(parts)
             yield record
+
+
+def finished(run: Path) -> list[Path]:
+    """The files of a run folder, in the order of time, once W&B's own process has written their last records."""
+    paths = sorted((run / "wandb").glob("offline-run-*/*.wandb"))
+    for path in paths:
+        until = time.monotonic() + 20
+        while not any(record.HasField("exit") for record in records(path)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"W&B did not finish {path}")
+            time.sleep(0.1)
+    return paths
 
 
 def history(path: Path) -> list[dict[str, Any]]:

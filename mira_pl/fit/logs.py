@@ -81,15 +81,16 @@ def has_key() -> bool:
 
 
 class RoundCurves(WandbLogger):
-    """A curve a column and round, `reward/round-1` and so on, because `iteration`, their axis, begins anew in each.
+    """Beside every column a curve a round, `reward/round-1` and so on: `iteration`, the axis, begins anew in each.
 
-    W&B shows the rounds of a column beside each other, in one section.
+    The plain curve is for grouping runs, which W&B averages at equal iterations; the rounds of a column are a section.
     """
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         if "round" in metrics:  # else pictures and tables
             end, shared = f"round-{metrics['round'] + 1:.0f}", ("iteration", "round")
-            metrics = {name if name in shared else f"{name}/{end}": value for name, value in metrics.items()}
+            columns = {f"{name}/{end}": value for name, value in metrics.items() if name not in shared}
+            metrics = {**metrics, **columns}
         super().log_metrics(metrics, step)
 
 

@@ -2,11 +2,10 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
-from offline_wandb import history, records
+from offline_wandb import finished, history, records
 
 from mira_pl.__main__ import main
 from mira_pl.fit.cli import fit
@@ -26,12 +25,7 @@ def offline(arguments, tmp_path, monkeypatch) -> Path:
     import wandb
 
     wandb.finish()
-    path = next((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
-    for _ in range(100):  # W&B's own process writes the last records
-        if any(record.HasField("exit") for record in records(path)):
-            return path
-        time.sleep(0.1)
-    raise TimeoutError(f"W&B did not finish {path}")
+    return finished(tmp_path / "run")[0]
 
 
 def test_offline_file_reads_back(offline, tmp_path):
@@ -43,6 +37,7 @@ def test_offline_file_reads_back(offline, tmp_path):
         columns = {name.rpartition("/")[0] for name in names}
         assert columns >= {"reward", "S0", "S", "drift", "noise_norm", "seconds", "score_difference"}
         assert ("grad_norm" in columns) is (row["iteration"] < 3)
+        assert all(row[column] == row[f"{column}/round-{row['round'] + 1}"] for column in columns)
     trace = [row for row in RunFolder(tmp_path / "run").trace() if row["iteration"] == "1"]
     first, last = ([float(row["reward"]) for row in part] for part in (trace[:2], trace[4:]))
     assert rows[1]["reward/round-1"] == pytest.approx(sum(first) / 2)
@@ -105,7 +100,7 @@ def test_a_fit_that_goes_on_continues_its_run(arguments, tmp_path, monkeypatch):
         fit([*arguments, "--wandb.mode", "offline", *identity])
         wandb.finish()
         (tmp_path / "run" / "records.jsonl").unlink()
-    paths = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    paths = finished(tmp_path / "run")
     runs = [record.run for path in paths for record in records(path) if record.HasField("run")]
     assert len({path.parent for path in paths}) == 2
     assert {(run.run_id, run.run_group, run.job_type, run.display_name) for run in runs} == {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import wandb
-from offline_wandb import history, records
+from offline_wandb import finished, history, records
 from wandb_workspaces.workspaces import Workspace
 from wandb_workspaces.workspaces.internal import View
 
@@ -25,7 +25,7 @@ def logged(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("fit") / "run"
     fit([word for key, value in FLAGS.items() for word in (f"--{key}", value)] + ["--out", str(out)])
     wandb.finish()
-    return next((out / "wandb").glob("offline-run-*/*.wandb"))
+    return finished(out)[0]
 
 
 def panels() -> list[dict]:
