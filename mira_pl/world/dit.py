@@ -30,7 +30,7 @@ def build_t5_tokenizer() -> T5Tokenizer:
 
 def build_dit(words: int) -> nn.ModuleDict:
     """An untrained T5 encoder and transformer; half of the transformer's output is the variance nobody reads."""
-    sizes = {"d_model": READ, "d_kv": READ // 4, "d_ff": 2 * READ, "num_layers": 2, "num_heads": 4}
+    sizes: dict[str, Any] = {"d_model": READ, "d_kv": READ // 4, "d_ff": 2 * READ, "num_layers": 2, "num_heads": 4}
     text = T5EncoderModel(T5Config(vocab_size=words, feed_forward_proj="gated-gelu", dropout_rate=0.0, **sizes))
     transformer = PixArtTransformer2DModel(
         num_attention_heads=HEADS,

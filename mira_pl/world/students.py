@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,7 @@ class StudentTraining(WorldTraining):
         self.cache = cache / f"{Path(teacher).name}-{teacher_steps}-{guidance:g}-{seed}"
         # bfloat16 is three times as fast on a CPU; the judge sees no difference.
         self.teacher = StableDiffusion(teacher, teacher_steps, eta=0.0, guidance=guidance, dtype="bfloat16")
-        self.model = self.build()
+        self.model: Any = self.build()
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
         self.ema.requires_grad_(False)
 
