@@ -141,6 +141,11 @@ class RandomImageReward(ImageReward):
         self.tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(words)})
         self.side, self.tokens = self.scorer.vision.config.image_size, {}
 
+    def _tokens(self, prompts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+        """On the meta device without the mask, whose values transformers asks for."""
+        tokens, mask = super()._tokens(prompts, device)
+        return tokens, mask if device.type != "meta" else cast(Tensor, None)
+
 
 def composite(weights: Weights) -> Weighted:
     """ReNO's four rewards with its weights."""

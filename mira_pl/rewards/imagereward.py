@@ -58,12 +58,7 @@ class Scorer(nn.Module):
     def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> PerJob:
         """The standardised score."""
         seen = self.vision(pixel_values=pixels).last_hidden_state
-        read = self.text(
-            input_ids=tokens,
-            attention_mask=mask,
-            encoder_hidden_states=seen,
-            encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device),
-        ).last_hidden_state
+        read = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen).last_hidden_state
         return (self.head(read[:, 0]) - MEAN) / STD
 
 
