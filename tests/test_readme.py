@@ -119,6 +119,22 @@ def test_the_results_are_those_of_the_tables(document):
             assert cell == ("{} ({} .. {})".format(*wanted) if wanted else "-"), f"{reward}, {method}, {column}"
 
 
+def test_the_table_of_one_step_is_the_csv():
+    page = (ROOT / "docs" / "hacking.md").read_text().split("## One step")[1]
+    outcome = pd.read_csv(ROOT / "docs" / "results" / "one_step" / "turbo_outcome.csv").set_index("method")
+    rows = re.findall(r"^\| (DNO|MIRA|ReNO) \| (.*) \|$", page, re.M)
+    assert len(rows) == len(outcome) == 3
+    digits = {"reward": (3, 1), "drift": (2, 1), "score_difference": (2, 1), "clip": (0, 1), "animal": (0, 100)}
+    for method, cells in rows:
+        for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
+            written = [float(number) for number in re.findall(r"-?\d+\.?\d*", cell.replace("..", " "))]
+            wanted = [
+                scale * float(number)
+                for number in re.findall(r"-?\d+\.?\d*", str(outcome[column][method]).replace("..", " "))
+            ]
+            assert written == pytest.approx(wanted, abs=0.5 * 10**-places + 1e-9), f"{method}, {column}"
+
+
 def test_the_python_example_runs(monkeypatch):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     code = code.replace("StableDiffusion()", "StableDiffusion(steps=2)").replace("iterations=10", "iterations=1")
