@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 
 from mira_pl import StableDiffusion
+from mira_pl.backbones import PixArt
 from mira_pl.experiments.quality import coloured_prompts, paint, pair_prompts, plain_prompts
 from mira_pl.judges.truth import TruthJudge
 from mira_pl.prompts import make_jobs
@@ -32,8 +33,11 @@ def test_the_text_to_image_model_is_in_half_precision(part):
 
 @pytest.mark.parametrize(
     "backbone",
-    [lambda: StableDiffusion(student="emoji", steps=1, guidance=1.0, sampler="euler_ancestral")],
-    ids=["turbo"],
+    [
+        lambda: StableDiffusion(student="emoji", steps=1, guidance=1.0, sampler="euler_ancestral"),
+        lambda: PixArt("emoji", one_step_at=999, guidance=1.0),
+    ],
+    ids=["turbo", "dit"],
 )
 def test_one_step_is_enough_for_the_students(backbone):
     prompts = plain_prompts()
