@@ -49,7 +49,7 @@ def build_dit(words: int) -> nn.ModuleDict:
 class DiTTraining(StudentTraining):
     """Learns the velocity at pure noise, from which x_0 follows; T5 learns with it.
 
-    PixArt's DMD student predicts the noise at timestep 400. A network this small would learn to copy its input first.
+    PixArt's DMD student predicts the noise at timestep 400: there a network has to give back its input besides.
 
     Args: see `StudentTraining`.
     """
