@@ -6,12 +6,14 @@ saves their second call. `walk` runs forward without building a graph at all.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.amp.autocast_mode import is_autocast_available
 from torch.utils.checkpoint import checkpoint
 
 from .backbones.base import Backbone, Condition
@@ -177,8 +179,7 @@ class Walk(torch.autograd.Function):
             visited.append(state.x)
             state = chain.run(state, noise, range(index, index + 1))
         ctx.chain, ctx.steps = chain, steps
-        kind = noise.device.type  # torch runs `backward` outside the caller's autocast
-        ctx.autocast = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        ctx.autocast = _autocast(noise.device.type)  # torch runs `backward` outside the caller's
         ctx.save_for_backward(noise, *visited)
         eps = torch.stack(state.eps)
         ctx.mark_non_differentiable(eps)
@@ -192,7 +193,7 @@ class Walk(torch.autograd.Function):
             slot = noise.shape[1] - 2 - index
             # Where the walk begins at a constant, its first step has no graph through the denoiser.
             wanted = index > ctx.steps.start or ctx.needs_input_grad[2]
-            with torch.enable_grad(), torch.autocast(*ctx.autocast):
+            with torch.enable_grad(), ctx.autocast:
                 inputs = x.detach().requires_grad_(wanted), noise[:, slot].detach().requires_grad_()
                 x_prev, shares, _ = ctx.chain.step(*inputs, index)
             outputs, cotangents = [x_prev], [grad_x]
@@ -201,6 +202,13 @@ class Walk(torch.autograd.Function):
             gradients = torch.autograd.grad(outputs, inputs if wanted else inputs[1:], cotangents)
             grad_x, grad_noise[:, slot] = gradients[0], gradients[-1]
         return None, None, grad_x if ctx.needs_input_grad[2] else None, grad_energies, grad_noise
+
+
+def _autocast(kind: str) -> AbstractContextManager:
+    """The caller's autocast; the meta device has none."""
+    if not is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
 
 RUNNERS = {"full": Chain.run, "checkpoint": _checkpointed, "walk": _walked}

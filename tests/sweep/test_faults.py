@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from drill import PROMPTS, Drill, ended, kill, wait
 from optuna.trial import TrialState
+from postgres import PASSWORD, Server, binary
 from quick_fit import record
-from server import PASSWORD, Server, binary
 
 from mira_pl.sweep.measures import measures
 from mira_pl.sweep.study import JOBS, REASON, SLOT
