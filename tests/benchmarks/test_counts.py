@@ -1,6 +1,9 @@
 """What can be said of speed without a card: FLOPs, copies from the host, and graphs."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +16,9 @@ from benchmarks.models import MODELS, RandomStableDiffusion, Weights, encode
 from mira_pl.backbones.latent import LatentDiffusion
 from mira_pl.drift import ScoreEnergy
 from mira_pl.objectives import DNO, MIRA, Objective, ReNO
-from mira_pl.problem import Problem
 from mira_pl.trajectory import Engine, sample
 
+ROOT = Path(__file__).parents[2]
 META = torch.device("meta")
 STEPS = 2
 
@@ -110,14 +113,22 @@ def test_waits_are_found() -> None:
         bool(x.sum() > 0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["sd15", "sdxl", "pixart"])
-def test_the_denoiser_compiles_into_one_graph(model: str) -> None:
-    setting = Setting(model, 2, 1, Weights("tiny", torch.device("cpu"), "float32"))
-    problem: Problem = setting.problem(1)
+GRAPHS = """
+import torch
+from benchmarks.contenders import Setting
+from benchmarks.models import Weights
+for model in ("sd15", "sdxl", "pixart"):
+    problem = Setting(model, 2, 1, Weights("tiny", torch.device("cpu"), "float32")).problem(1)
     backbone, text = problem.backbone, problem.condition.positive
-    assert isinstance(backbone, LatentDiffusion)
     x, timestep = torch.randn(1, *backbone.latent_shape), torch.full((1,), 500)
-    torch._dynamo.reset()
-    explained = torch._dynamo.explain(backbone.output)(x, timestep, backbone.alphas_cumprod[500], text)
-    assert (explained.graph_count, explained.graph_break_count) == (1, 0), explained.break_reasons
+    found = torch._dynamo.explain(backbone.output)(x, timestep, backbone.alphas_cumprod[500], text)
+    assert (found.graph_count, found.graph_break_count) == (1, 0), (model, found.break_reasons)
+    print(model)
+"""
+
+
+@pytest.mark.slow
+def test_the_denoiser_compiles_into_one_graph() -> None:
+    """In a process of its own: the checks of shapes that pytest turns on cannot be traced."""
+    done = subprocess.run([sys.executable, "-c", GRAPHS], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["sd15", "sdxl", "pixart"], done.stderr[-2000:]
