@@ -1,15 +1,26 @@
 """Where studies are kept: SQLite for one machine, PostgreSQL for many, a journal file where there is only a disk."""
 
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 
 RETRIES = 5
 """How often a trial is begun again whose worker was lost; it may be what kills the workers."""
+MEETINGS = 5
+"""How often workers may meet while they make the tables of a new database."""
 RETRY = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
 JOURNAL = "journal:"
 UNREACHABLE = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
@@ -48,7 +59,7 @@ def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
         Path(rest.removeprefix("/").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
         options["connect_args"] = {"timeout": 60}
     try:
-        return RDBStorage(
+        return _database(
             f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url,
             engine_kwargs=options,
             heartbeat_interval=heartbeat,
@@ -59,6 +70,18 @@ def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
         raise OSError(f"cannot reach the storage {redact(url)}: {redact(first_line(error))}") from None
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ValueError(f"cannot use the storage {redact(url)}: {redact(first_line(error))}") from None
+
+
+def _database(url: str, **options: Any) -> RDBStorage:
+    """Two workers that open a new database at once both make its tables, and Optuna lets the slower one fail."""
+    for _ in range(MEETINGS):
+        try:
+            return RDBStorage(url, **options)
+        except (OperationalError, ProgrammingError, IntegrityError) as error:
+            if "already exists" not in str(error) and "UNIQUE constraint" not in str(error):
+                raise
+            time.sleep(0.5)
+    return RDBStorage(url, **options)
 
 
 def first_line(error: BaseException) -> str:

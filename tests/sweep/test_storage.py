@@ -1,5 +1,7 @@
 """Storage URLs: which there are, and that their passwords are never said."""
 
+import multiprocessing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +39,20 @@ def test_a_server_that_is_not_there():
     with pytest.raises(OSError, match=r"cannot reach the storage postgresql://u:\*\*\*@127.0.0.1:1/b: ") as error:
         open_storage("postgresql://u:s3cret@127.0.0.1:1/b", 1, 4)
     assert "s3cret" not in str(error.value) and "\n" not in str(error.value)
+
+
+def opens(url: str, together) -> None:
+    together.wait()
+    open_storage(url, 1, 4)
+
+
+def test_workers_make_a_new_database_at_once(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    for attempt in range(3):
+        together = fork.Barrier(6)
+        workers = [fork.Process(target=opens, args=(f"sqlite:///{tmp_path}/{attempt}.db", together)) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [0] * 6
