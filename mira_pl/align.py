@@ -9,6 +9,7 @@ import torch
 
 from .backbones import Backbone
 from .fit import Budget, NoiseAlignment, NoiseSearch, PromptData
+from .fit.checks import DEFAULTS, check_trainer, processes
 from .objectives import Objective
 from .rewards import Reward
 from .searches import Search
@@ -55,21 +56,23 @@ def align(
         trainer: options of Lightning's Trainer, such as {"accelerator": "cpu"}.
         budget: what a job may cost.
         options: options of `NoiseAlignment` (iterations, lr, clip, engine, ...) or of `NoiseSearch`.
+
+    Raises:
+        ValueError: a setting cannot be, or `trainer` asks for several processes.
     """
+    settings = {**DEFAULTS, "accelerator": "auto", "devices": 1, **(trainer or {})}
+    check_trainer(settings)
+    if processes(settings) > 1:
+        raise ValueError(
+            f"align runs in one process, trainer asks for {processes(settings)}: use `python -m mira_pl fit`"
+        )
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     data = PromptData(listed, seeds=seeds, batch_size=batch_size, budget=budget)
     if isinstance(objective, Search):
         module = NoiseSearch(backbone, reward, objective, **options)
     else:
         module = NoiseAlignment(backbone, reward, objective, **options)
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "max_epochs": 1,
-        "devices": 1,
-    }
-    L.Trainer(**quiet | dict(trainer or {})).fit(module, datamodule=data)
+    L.Trainer(**settings).fit(module, datamodule=data)
     return Alignment(
         images=torch.cat([result.images for result in module.results]),
         start_images=torch.cat([result.start_images for result in module.results]),

@@ -113,6 +113,15 @@ def test_jobs_stop_on_their_own(tiny_sd):
             assert record["reward"] >= target - 1e-6
 
 
+def test_align_refuses_what_would_mix_or_cut_jobs(tiny_sd):
+    for trainer, message in (
+        ({"devices": 2}, "one process, trainer asks for 2"),
+        ({"max_steps": 1}, "cuts jobs short"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            align("a cat", StableDiffusion(str(tiny_sd)), Brightness(), MIRA(), trainer={**QUIET, **trainer})
+
+
 def test_patience_and_drift_limit(tiny_sd):
     class Backwards(DNO):
         def loss(self, problem, noise, anchor, tick, memory):
