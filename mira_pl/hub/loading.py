@@ -101,7 +101,12 @@ def load_state_dict(file: Path, unused: str = "") -> dict[str, Tensor]:
             if file.suffix == ".safetensors"
             else torch.load(file, weights_only=True, map_location="cpu")
         )
-    except (OSError, EOFError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{file} is damaged, or holds code besides tensors, which is never run: "
+            "fetch it again, or take the official file"
+        ) from error
+    except (OSError, EOFError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{file} cannot be read ({first_line(error)}): fetch it again") from error
     if isinstance(content, dict) and "state_dict" in content:
         content = content["state_dict"]
@@ -159,6 +164,11 @@ def layout_of(weights: Mapping[str, Tensor]) -> str:
 def first_line(error: Exception) -> str:
     """What libraries say at length, in one line."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".: ")
+
+
+def last_line(error: Exception) -> str:
+    """The cause, where libraries name it last."""
+    return next(reversed(str(error).strip().splitlines()), type(error).__name__).strip()[:150]
 
 
 def not_finite(file: Path, name: str) -> str:

@@ -87,7 +87,7 @@ class Need:
     @property
     def local(self) -> bool:
         """Whether the source is a folder of this machine."""
-        return Path(self.source).is_dir()
+        return bool(self.source) and Path(self.source).is_dir()
 
     def look(self) -> Found:
         """What lies in the local folder or in the hub's cache, without a network.
@@ -139,6 +139,12 @@ class Need:
         return [f"{self.folder}/{name}" if self.folder else name for name in names]
 
     def _check_id(self) -> None:
+        if self.source == "emoji":
+            raise ValueError("the emoji world has no model of this class: give a folder or a hub id")
+        if self.source.endswith((".ckpt", ".pt", ".pth", ".bin")):
+            raise ValueError(
+                f"{self.source} is a pickle, which could run code: give a folder or a hub id of safe weights"
+            )
         if Path(self.source).is_file():
             raise FileNotFoundError(f"{self.source} is one file: give the folder of the whole model, or a hub id")
         try:

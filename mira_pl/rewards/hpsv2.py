@@ -11,17 +11,15 @@ from transformers import CLIPConfig, CLIPModel
 from typing_extensions import Self
 
 from ..hub import Need, layouts, ready
-from ..hub.loading import first_line, layout_of, load_state_dict
+from ..hub.loading import last_line, layout_of, load_state_dict
 from ..hub.need import read_json
 from ..types import Images, PerJob
 from .base import Reward
-from .towers import ClipTowers, load_tokenizer, tokenizer_need
+from .towers import ClipTowers, load_tokenizer, tokenizer_need, tokenizer_of
 
 REPOSITORY = "xswu/HPSv2"
 DESCRIPTION = "open_clip_config.json"
 FILES = {"2.0": "HPS_v2_compressed.pt", "2.1": "HPS_v2.1_compressed.pt"}
-TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-
 VIT_H_14: dict[str, Any] = {
     "embed_dim": 1024,
     "vision_cfg": {"image_size": 224, "layers": 32, "width": 1280, "head_width": 80, "patch_size": 14},
@@ -62,13 +60,13 @@ class HPSv2(Reward):
         model: `emoji` (packaged), a hub id or local folder with the checkpoint, or the checkpoint itself (.pt,
             .safetensors). A folder may hold open_clip's `open_clip_config.json`; without it the model is ViT-H-14.
         version: which checkpoint of the folder. The paper's base value of 0.278 is that of 2.0; ReNO took 2.1.
-        tokenizer: `emoji`, hub id or local folder.
+        tokenizer: `emoji`, hub id or local folder; None is that of ViT-H/14, or of the packaged model.
     """
 
     differentiable: ClassVar[bool] = True
 
     def __init__(
-        self, model: str = REPOSITORY, version: Literal["2.0", "2.1"] = "2.0", tokenizer: str = TOKENIZER
+        self, model: str = REPOSITORY, version: Literal["2.0", "2.1"] = "2.0", tokenizer: str | None = None
     ) -> None:
         needs = self.needs(model, version, tokenizer)
         files = {path.name: path for path in ready(needs["checkpoint"]).files.values()}
@@ -77,12 +75,12 @@ class HPSv2(Reward):
         self.clip = ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip), square="pad")
 
     @staticmethod
-    def needs(model: str, version: str, tokenizer: str, **_: Any) -> dict[str, Need]:
+    def needs(model: str, version: str, tokenizer: str | None, **_: Any) -> dict[str, Need]:
         return {
             "checkpoint": layouts.checkpoint(
                 layouts.source_of(model, "hpsv2"), FILES[version], optional=(DESCRIPTION,)
             ),
-            "tokenizer": tokenizer_need(tokenizer),
+            "tokenizer": tokenizer_need(tokenizer or tokenizer_of(model)),
         }
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
@@ -137,7 +135,7 @@ def load_open_clip(file: Path, architecture: Mapping[str, Any]) -> CLIPModel:
         clip.load_state_dict(from_open_clip(weights), assign=True)
     except (RuntimeError, KeyError) as error:
         raise ValueError(
-            f"{file} holds {layout_of(weights)}, not an open_clip checkpoint of this architecture: {first_line(error)}"
+            f"{file} holds {layout_of(weights)}, not an open_clip checkpoint of this architecture: {last_line(error)}"
         ) from error
     _make_positions(clip)
     return clip.float().eval().requires_grad_(False)

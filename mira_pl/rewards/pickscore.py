@@ -9,10 +9,9 @@ from typing_extensions import Self
 from ..hub import Need, layouts
 from ..types import Images, PerJob
 from .base import Reward
-from .towers import ClipTowers, clip_needs
+from .towers import ClipTowers, clip_needs, tokenizer_of
 
 REPOSITORY = "yuvalkirstain/PickScore_v1"
-TOKENIZER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
 class PickScore(Reward):
@@ -20,17 +19,17 @@ class PickScore(Reward):
 
     Args:
         model: `emoji` (packaged), a hub id, or a local folder with a CLIPModel.
-        tokenizer: `emoji`, hub id or local folder of the CLIPTokenizer.
+        tokenizer: `emoji`, hub id or local folder; None is that of ViT-H/14, or of the packaged model.
     """
 
     differentiable: ClassVar[bool] = True
 
-    def __init__(self, model: str = REPOSITORY, tokenizer: str = TOKENIZER) -> None:
-        self.clip = ClipTowers.load(layouts.source_of(model, "pickscore"), tokenizer)
+    def __init__(self, model: str = REPOSITORY, tokenizer: str | None = None) -> None:
+        self.clip = ClipTowers.load(layouts.source_of(model, "pickscore"), tokenizer or tokenizer_of(model))
 
     @staticmethod
-    def needs(model: str, tokenizer: str, **_: Any) -> dict[str, Need]:
-        return clip_needs(layouts.source_of(model, "pickscore"), tokenizer)
+    def needs(model: str, tokenizer: str | None, **_: Any) -> dict[str, Need]:
+        return clip_needs(layouts.source_of(model, "pickscore"), tokenizer or tokenizer_of(model))
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """Unbounded in the scale; prompts longer than the text tower are truncated."""

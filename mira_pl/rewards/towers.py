@@ -111,6 +111,11 @@ def tokenizer_need(name: str) -> Need:
     return layouts.tokenizer(layouts.source_of(name, "clip"), "", "vocab.json")
 
 
+def tokenizer_of(model: str) -> str:
+    """The tokenizer of a CLIP that was tuned from the packaged one, or else from laion's ViT-H/14."""
+    return layouts.EMOJI if model == layouts.EMOJI else "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+
 def load_tokenizer(need: Need, clip: CLIPModel) -> CLIPTokenizer:
     """The tokenizer, which must have the words of `clip`."""
     tokenizer: Any = load_part(CLIPTokenizer.from_pretrained, need)

@@ -179,3 +179,16 @@ def test_a_missing_and_a_broken_shard_are_named(sharded: Path) -> None:
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=f"lacks text_encoder/{shard.name}"):
         PixArt(str(sharded), steps=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "foo.ckpt"}, "foo.ckpt is a pickle, which could run code"),
+        ({"model": "emoji", "student": "emoji"}, "the emoji world has no model of this class"),
+        ({"model": ""}, "it is no hub id"),
+    ],
+)
+def test_names_that_are_no_hub_ids(arguments, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        PixArt(**arguments)

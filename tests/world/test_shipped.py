@@ -8,10 +8,16 @@ import torch
 from safetensors import safe_open
 
 from mira_pl import StableDiffusion
+from mira_pl.__main__ import main
 from mira_pl.backbones import PixArt
 from mira_pl.experiments.quality import coloured_prompts, paint, pair_prompts, plain_prompts
 from mira_pl.judges.truth import TruthJudge
 from mira_pl.prompts import make_jobs
+from mira_pl.rewards import CLIPScore, HPSv2, PickScore
+from mira_pl.runs import RunFolder
+from mira_pl.world.preference import poll
+from mira_pl.world.render import Renderer
+from mira_pl.world.scenes import generator
 
 ASSETS = Path(str(files("mira_pl") / "assets"))
 
@@ -42,6 +48,31 @@ def test_the_text_to_image_model_is_in_half_precision(part):
 def test_one_step_is_enough_for_the_students(backbone):
     prompts = plain_prompts()
     assert TruthJudge().right_subject(paint(backbone(), make_jobs(prompts, [0])), prompts).mean() >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["emoji_turbo", "emoji_dit"])
+def test_the_configs_of_the_students_run(tmp_path, name):
+    config = Path(__file__).parents[2] / "configs" / f"{name}.yaml"
+    size = ["--data.limit", "1", "--model.iterations", "3", "--wandb.mode", "disabled"]
+    assert main(["fit", "--config", str(config), *size, "--out", str(tmp_path)]) == 0
+    (record,) = RunFolder(tmp_path).records()
+    assert record["reward"] > record["reward_start"] and record["compute"]["unet"] in (4, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reward", "faithful", "taste"), [(PickScore, 4.0, 4.0), (HPSv2, 2.0, 8.0)], ids=["pickscore", "hpsv2"]
+)
+def test_preferences_are_learned(reward, faithful, taste):
+    """Which of two fresh pictures people prefer: better than the CLIP that they were tuned from."""
+    choices = poll(300, generator(77, 0), Renderer(), faithful, taste)
+    agreement = []
+    for judge in (reward("emoji"), CLIPScore()):
+        with torch.no_grad():
+            first, second = (judge.score(images, choices.prompts) for images in (choices.first, choices.second))
+        agreement.append(((first > second) == (choices.share > 0.5)).float().mean())
+    assert agreement[0] > 0.75 and agreement[0] > agreement[1] + 0.02
 
 
 @pytest.mark.slow
