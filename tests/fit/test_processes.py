@@ -131,7 +131,7 @@ def timeless(folder: Path) -> list[dict[str, str]]:
 
 
 THREADS = """
-import sys, torch
+import os, sys, torch
 from mira_pl.__main__ import main
 from mira_pl.fit.solver import Solver
 
@@ -139,7 +139,7 @@ finished = Solver.on_train_epoch_end
 
 def tell(self):
     finished(self)
-    print("threads", torch.get_num_threads(), flush=True)
+    os.write(1, f"threads {torch.get_num_threads()}\\n".encode())  # whole, between those of the other process
 
 Solver.on_train_epoch_end = tell
 sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Workers, children and databases are killed: no trial is lost, none counted twice, retried ones resume."""
 
-import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,18 +18,16 @@ SLOW = {"QUICK_PAUSE": "1.5"}
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server():
     """A PostgreSQL that is stopped after."""
     if binary("initdb") is None:
         pytest.skip("no PostgreSQL server here: install Debian's package postgresql to run these tests")
-    folder = tmp_path_factory.mktemp("pg")
-    for parent in [folder, *folder.parents]:  # it refuses to run as root, and has to get there as someone else
-        if os.getuid() == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    found = Server.create(folder / "server")
-    found.start()
-    yield found
-    found.stop()
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others, and it refuses to run as root
+        Path(folder).chmod(0o711)
+        found = Server.create(Path(folder, "server"))
+        found.start()
+        yield found
+        found.stop()
 
 
 @pytest.fixture(params=["sqlite", "journal", "postgresql"])
