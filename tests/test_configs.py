@@ -17,6 +17,10 @@ HARDWARE = sorted((ROOT / "configs" / "hardware").glob("*.yaml"))
 METHODS = {path: yaml.safe_load(path.read_text())["model"] for path in (ROOT / "configs" / "methods").glob("*.yaml")}
 OVERLAYS = sorted(path for path, model in METHODS.items() if "objective" in model)
 SEARCHES = sorted(set(METHODS) - set(OVERLAYS))
+QUICK = ("emoji_darkness", "emoji_turbo", "sdxl_hps")
+UNDER_OVERLAYS = [
+    pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow, id=path.stem) for path in BASES
+]
 WORLD = sorted((ROOT / "configs" / "world").glob("*.yaml"))
 
 
@@ -48,7 +52,7 @@ def holds(found: object, wanted: object) -> bool:
     )
 
 
-@pytest.mark.parametrize("base", BASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("base", UNDER_OVERLAYS)
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_merge(base, overlay):
     both = parser(Solver, PromptData).parse_args(["--config", str(base), "--config", str(overlay)])
@@ -60,7 +64,7 @@ def test_overlays_merge(base, overlay):
         assert objective.init_args.beta == yaml.safe_load(base.read_text())["model"]["objective"]["init_args"]["beta"]
 
 
-@pytest.mark.parametrize("base", BASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("base", UNDER_OVERLAYS)
 @pytest.mark.parametrize("overlay", SEARCHES, ids=lambda path: path.stem)
 def test_searches_replace_the_objective(base, overlay):
     both = parser(Solver, PromptData).parse_args(["--config", str(base), "--config", str(overlay)])

@@ -78,6 +78,7 @@ def test_pages_name_configs_that_are_there(document):
     assert found and all((ROOT / name).is_file() for names in found for name in names)
 
 
+@pytest.mark.slow
 def test_the_hacking_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for command in commands("docs/hacking.md"):
