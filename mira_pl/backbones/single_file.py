@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..hub import Need, layouts, ready
-from ..hub.loading import broken, check_finite, load_part, load_weights
+from ..hub.loading import broken, check_finite, last_line, load_part, load_weights
+from ..hub.need import PICKLED
 
 CHECKPOINT = "checkpoint"
 """What the needs of a backbone call its single file."""
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SD1, SD2, XL = "Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL"
 OFFICIAL = {
     SD1: "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -58,7 +58,7 @@ def model_needs(
         FileNotFoundError: there is no such file.
         ValueError: the file is a pickle, or of another family.
     """
-    if model.endswith(PICKLES):
+    if model.endswith(PICKLED):
         raise ValueError(f"{model} is a pickle, which could run code: give the .safetensors file of the same model")
     if not model.endswith(".safetensors"):
         if config is not None:
@@ -101,7 +101,7 @@ def load_network(kind: Any, needs: Mapping[str, Need], name: str, dtype: torch.d
     try:
         report = part.load_state_dict(_weights(part, name, path), strict=False)
     except (KeyError, RuntimeError) as error:
-        raise _misfit(path, name, needs, str(error).strip().split("\n")[-1].strip()) from error
+        raise _misfit(path, name, needs, last_line(error)) from error
     strange = [key for key in report.unexpected_keys if not key.endswith("position_ids")]  # once saved, never read
     for what, keys in (("lacks", report.missing_keys), ("also holds", strange)):
         if keys:

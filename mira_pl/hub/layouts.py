@@ -4,10 +4,7 @@ import re
 from pathlib import Path
 
 from ..assets import packaged
-from .need import Need, is_weights
-
-EMOJI = "emoji"
-"""Names the packaged weights of the emoji world, where a hub id or a local path may stand."""
+from .need import EMOJI, Need, is_weights
 
 HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(?:(.+)/)?([^/]+)")
 TOKENIZER_OPTIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")

@@ -13,6 +13,9 @@ from huggingface_hub.utils import validate_repo_id
 Kind = Literal["model", "dataset"]
 INDEX = ".safetensors.index.json"
 WEIGHTS = (".safetensors", ".pt", ".pth")
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+EMOJI = "emoji"
+"""Names the packaged weights of the emoji world, where a hub id or a local path may stand."""
 
 PICKLES = {
     "model.safetensors": ("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -139,9 +142,9 @@ class Need:
         return [f"{self.folder}/{name}" if self.folder else name for name in names]
 
     def _check_id(self) -> None:
-        if self.source == "emoji":
+        if self.source == EMOJI:
             raise ValueError("the emoji world has no model of this class: give a folder or a hub id")
-        if self.source.endswith((".ckpt", ".pt", ".pth", ".bin")):
+        if self.source.endswith(PICKLED):
             raise ValueError(
                 f"{self.source} is a pickle, which could run code: give a folder or a hub id of safe weights"
             )

@@ -12,7 +12,7 @@ from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisio
 from typing_extensions import Self
 
 from ..hub import Need, layouts, ready
-from ..hub.loading import first_line, layout_of, load_part, load_state_dict
+from ..hub.loading import last_line, layout_of, load_part, load_state_dict
 from ..text import tokenize
 from ..types import Images, PerJob
 from .base import Reward
@@ -119,7 +119,7 @@ def load_scorer(file: Path) -> Scorer:
         scorer = Scorer(vision_config(weights), text_config(weights))
         scorer.load_state_dict(from_original(weights))
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{file} holds {layout_of(weights)}, not an ImageReward: {first_line(error)}") from error
+        raise ValueError(f"{file} holds {layout_of(weights)}, not an ImageReward: {last_line(error)}") from error
     return scorer.eval().requires_grad_(False)
 
 

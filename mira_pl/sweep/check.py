@@ -38,4 +38,4 @@ def representative(sweep: Sweep, overlay: Overlay) -> dict[str, Any]:
 
 def jobs_of(config: Mapping[str, Any]) -> list[str]:
     """Keys of the jobs of a configuration."""
-    return PromptData(**config["data"]).order()
+    return PromptData.of(config["data"]).order()

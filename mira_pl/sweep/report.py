@@ -1,7 +1,6 @@
 """What was chosen on the selection set, run on the report set, which had no part in the choice."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -11,9 +10,10 @@ from ..runs import RunFolder
 from . import child
 from .command import REPORT, Fit, Point, fits
 from .definition import Sweep
-from .measures import measures, trouble
+from .measures import trouble
 from .space import METHOD
 from .study import REPORTED, SLOT, TOKEN, best
+from .trial import collected
 
 
 def report(study: optuna.Study, sweep: Sweep, out: Path) -> dict[int, str]:
@@ -34,13 +34,10 @@ def one(study: optuna.Study, sweep: Sweep, trial: FrozenTrial, out: Path) -> str
     keys = {parameter.name: parameter.key for parameter in sweep.space.of(method)}
     values = {keys[name]: value for name, value in trial.params.items() if name != METHOD}
     chain = fits(sweep, Point(slot, method, values), out, REPORT, study.user_attrs[TOKEN])
-    jobs: dict[str, Mapping[str, float | None]] = {}
-    for index, fit in enumerate(chain):
+    for fit in chain:
         if reason := failed(fit, sweep):
             return reason
-        for record in RunFolder(fit.out).records():
-            jobs[record["key"] if len(chain) == 1 else f"{index}/{record['key']}"] = measures(record)
-    study.set_user_attr(f"{REPORTED}{slot}", jobs)
+    study.set_user_attr(f"{REPORTED}{slot}", collected(chain))
     return "done"
 
 

@@ -145,13 +145,8 @@ class Watch:
     seconds: float = 0.0
 
     def jobs(self) -> dict[str, dict[str, float | None]]:
-        """Measures of all jobs that are done, by key; those of several fits have the fit's number before it."""
-        found = {}
-        for index, fit in enumerate(self.chain):
-            for record in RunFolder(fit.out).records():
-                key = record["key"] if len(self.chain) == 1 else f"{index}/{record['key']}"
-                found[key] = measures(record)
-        return found
+        """Of those that are done."""
+        return collected(self.chain)
 
     def look(self, final: bool = False) -> None:
         """Report what is new.
@@ -191,6 +186,16 @@ class Watch:
         assert self.sweep.stop is not None
         winner = dominated_by(jobs, others, self.sweep.objectives, self.sweep.stop.after)
         return None if winner is None else f"trial {winner} was better in every objective on all {len(jobs)} jobs"
+
+
+def collected(chain: Sequence[Fit]) -> dict[str, dict[str, float | None]]:
+    """Measures of all jobs that have a record, by key; those of several fits have the fit's number before it."""
+    found = {}
+    for index, fit in enumerate(chain):
+        for record in RunFolder(fit.out).records():
+            key = record["key"] if len(chain) == 1 else f"{index}/{record['key']}"
+            found[key] = measures(record)
+    return found
 
 
 def reproducing(chain: Sequence[Fit]) -> str:

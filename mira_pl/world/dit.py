@@ -1,6 +1,7 @@
 """The world's DiT: a small PixArt transformer that reads its own T5 and draws in one step."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +51,12 @@ class DiTTraining(StudentTraining):
     """Learns the velocity at pure noise, from which x_0 follows; T5 learns with it.
 
     PixArt's DMD student predicts the noise at timestep 400: there a network has to give back its input besides.
-
-    Args: see `StudentTraining`.
     """
 
-    def __init__(
-        self,
-        out: Path = Path("pretrain_runs/emoji_dit/model"),
-        steps: int = 4000,
-        batch_size: int = 32,
-        lr: float = 1e-3,
-        seed: int = 8,
-        save_every: int = 250,
-        teacher: str = "emoji",
-        cache: Path = Path("pretrain_runs/pairs"),
-        pairs: int = 16_000,
-        teacher_steps: int = 12,
-        guidance: float = 5.0,
-        ema_decay: float = 0.999,
-    ) -> None:
-        self.tokenizer = build_t5_tokenizer()
-        super().__init__(
-            out, steps, batch_size, lr, seed, save_every, teacher, cache, pairs, teacher_steps, guidance, ema_decay
-        )
+    @cached_property
+    def tokenizer(self) -> T5Tokenizer:
+        """Of the T5 that is learned."""
+        return build_t5_tokenizer()
 
     def build(self) -> nn.ModuleDict:
         return build_dit(len(self.tokenizer))

@@ -3,27 +3,25 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..backbones import StableDiffusion
 from ..runs import write_atomic
 from ..trajectory import Chain, State
 from ..types import Latents
 from .scenes import generator, sample_scenes
-from .training import WorldTraining
+from .training import AveragedTraining
 
 CHUNK = 500  # pairs in a file of the cache
 BATCH = 50  # pairs sampled at once
 LAST = 999  # the timestep of pure noise
 
 
-class StudentTraining(WorldTraining):
+class StudentTraining(AveragedTraining):
     """Regression on pairs of a noise and the teacher's picture of it by DDIM with eta 0 (Luhman and Luhman 2021).
 
     An exponential moving average of the weights is what gets exported.
@@ -39,27 +37,25 @@ class StudentTraining(WorldTraining):
 
     def __init__(
         self,
-        out: Path,
-        steps: int,
-        batch_size: int,
-        lr: float,
-        seed: int,
-        save_every: int,
-        teacher: str,
-        cache: Path,
-        pairs: int,
-        teacher_steps: int,
-        guidance: float,
-        ema_decay: float,
+        out: Path = Path("pretrain_runs/student/model"),
+        steps: int = 4000,
+        batch_size: int = 32,
+        lr: float = 1e-3,
+        seed: int = 8,
+        save_every: int = 250,
+        teacher: str = "emoji",
+        cache: Path = Path("pretrain_runs/pairs"),
+        pairs: int = 16_000,
+        teacher_steps: int = 12,
+        guidance: float = 5.0,
+        ema_decay: float = 0.999,
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
         self.pairs = pairs
         self.cache = cache / f"{Path(teacher).name}-{teacher_steps}-{guidance:g}-{seed}"
         # bfloat16 is three times as fast on a CPU; the judge sees no difference.
         self.teacher = StableDiffusion(teacher, teacher_steps, eta=0.0, guidance=guidance, dtype="bfloat16")
-        self.model: Any = self.build()
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-        self.ema.requires_grad_(False)
+        self.average(self.build(), ema_decay)
 
     @abstractmethod
     def build(self) -> torch.nn.Module:
@@ -68,9 +64,6 @@ class StudentTraining(WorldTraining):
     @abstractmethod
     def predict(self, noise: Latents, captions: Sequence[str]) -> Latents:
         """x_0 in one step."""
-
-    def learned(self) -> torch.nn.Module:
-        return self.model
 
     def on_fit_start(self) -> None:
         self.noises, self.targets, self.captions = self._pairs(self.cache)
@@ -82,9 +75,6 @@ class StudentTraining(WorldTraining):
         loss = F.mse_loss(self.predict(noise, [self.captions[i] for i in chosen.tolist()]).float(), target)
         self.report(loss=loss)
         return loss
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self.ema.update_parameters(self.model)
 
     @torch.no_grad()
     def _pairs(self, cache: Path) -> tuple[Latents, Tensor, list[str]]:

@@ -2,10 +2,12 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 
@@ -54,3 +56,19 @@ class WorldTraining(L.LightningModule):
     def report(self, **values: Tensor) -> None:
         """Log scalars every step, on the progress bar too."""
         self.log_dict(values, prog_bar=True, on_step=True, on_epoch=False)
+
+
+class AveragedTraining(WorldTraining):
+    """A training whose result is an exponential moving average of the weights, `ema.module`."""
+
+    def average(self, model: Any, decay: float) -> None:
+        """Learn this model, and average it with this decay a step."""
+        self.model = model
+        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.ema.requires_grad_(False)
+
+    def learned(self) -> nn.Module:
+        return self.model
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.ema.update_parameters(self.model)

@@ -9,51 +9,17 @@ from diffusers import EulerAncestralDiscreteScheduler, UNet2DConditionModel
 
 from ..types import Latents
 from .students import LAST, StudentTraining
-
-
-def build_turbo_unet() -> UNet2DConditionModel:
-    """The world's U-Net with narrower deep levels: half its parameters."""
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=8,
-        out_channels=8,
-        block_out_channels=(64, 96, 112),
-        layers_per_block=1,
-        cross_attention_dim=192,
-        attention_head_dim=4,
-        norm_num_groups=16,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    )
+from .unet import build_unet
 
 
 class TurboTraining(StudentTraining):
     """Learns the velocity at pure noise, from which x_0 follows; the text encoder is the teacher's.
 
-    Args: see `StudentTraining`.
+    The U-Net is the world's with narrower deep levels: less than half its parameters.
     """
 
-    def __init__(
-        self,
-        out: Path = Path("pretrain_runs/emoji_turbo/model"),
-        steps: int = 4000,
-        batch_size: int = 32,
-        lr: float = 1e-3,
-        seed: int = 8,
-        save_every: int = 250,
-        teacher: str = "emoji",
-        cache: Path = Path("pretrain_runs/pairs"),
-        pairs: int = 16_000,
-        teacher_steps: int = 12,
-        guidance: float = 5.0,
-        ema_decay: float = 0.999,
-    ) -> None:
-        super().__init__(
-            out, steps, batch_size, lr, seed, save_every, teacher, cache, pairs, teacher_steps, guidance, ema_decay
-        )
-
     def build(self) -> UNet2DConditionModel:
-        return build_turbo_unet()
+        return build_unet((64, 96, 112))
 
     def predict(self, noise: Latents, captions: Sequence[str]) -> Latents:
         with torch.no_grad():

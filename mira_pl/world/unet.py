@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..backbones.analytic import sd_scheduler
@@ -16,18 +15,18 @@ from ..runs import write_atomic
 from .render import Renderer
 from .scenes import generator, sample_scenes
 from .tokens import MAX_TOKENS
-from .training import WorldTraining
+from .training import AveragedTraining
 
 CHUNK = 500  # scenes encoded at once; the cache is a whole number of chunks
 
 
-def build_unet() -> UNet2DConditionModel:
-    """Three levels, cross-attention at 8 x 8 and 4 x 4: 11.0 M parameters."""
+def build_unet(channels: tuple[int, int, int] = (64, 128, 192)) -> UNet2DConditionModel:
+    """Three levels of so many channels, cross-attention at 8 x 8 and 4 x 4: 11.0 M parameters by default."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=8,
         out_channels=8,
-        block_out_channels=(64, 128, 192),
+        block_out_channels=channels,
         layers_per_block=1,
         cross_attention_dim=192,
         attention_head_dim=4,
@@ -50,7 +49,7 @@ def load_text_to_image(folder: Path) -> nn.ModuleDict:
     return nn.ModuleDict({"unet": unet.float().train(), "text": text.train()})
 
 
-class UNetTraining(WorldTraining):
+class UNetTraining(AveragedTraining):
     """v-prediction on cached latents; an exponential moving average of the weights is what gets exported.
 
     v = sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans and Ho 2022): where noise prevails it is the picture that is
@@ -86,16 +85,11 @@ class UNetTraining(WorldTraining):
     ) -> None:
         super().__init__(out, steps, batch_size, lr, seed, save_every)
         self.pictures, self.unconditional, self.spread = pictures, unconditional, spread
-        self.model = build_text_to_image(clip) if start is None else load_text_to_image(start)
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-        self.ema.requires_grad_(False)
+        self.average(build_text_to_image(clip) if start is None else load_text_to_image(start), ema_decay)
         # A tuple keeps the frozen VAE out of the module registry: checkpoints hold only what is learned.
         self.frozen = (AutoencoderKL.from_pretrained(vae, low_cpu_mem_usage=False).eval().requires_grad_(False),)
         self.tokenizer = CLIPTokenizer.from_pretrained(clip)
         self.alphas_cumprod = sd_scheduler().alphas_cumprod
-
-    def learned(self) -> nn.Module:
-        return self.model
 
     def on_fit_start(self) -> None:
         self.latents, self.captions = self._latents_and_captions(self.out.parent / "latents")
@@ -116,9 +110,6 @@ class UNetTraining(WorldTraining):
         loss = F.mse_loss(predicted.float(), velocity.to(self.device))
         self.report(loss=loss)
         return loss
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self.ema.update_parameters(self.model)
 
     def export(self, folder: Path) -> None:
         """A whole Stable Diffusion 1.x pipeline folder, fp16."""
