@@ -9,11 +9,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.nn.attention import sdpa_kernel
 
 from benchmarks.live_memory import LiveMemory
 from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
-from mira_pl.backbones.latent import FUSED, LatentDiffusion, checkpointed, frozen, fused_attention
+from mira_pl.backbones.latent import FUSED, LatentDiffusion, checkpointed, chosen_attention, frozen
 from mira_pl.diffusion import from_noise, transition
 from mira_pl.drift import ScoreEnergy
 from mira_pl.noise import draw
@@ -135,24 +136,30 @@ def math_is_allowed() -> bool:
 
 
 def test_on_cuda_attention_is_fused_or_fails() -> None:
-    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    with FakeTensorMode():  # this machine may have no GPU
+        x = torch.zeros(1, 4, 64, 64, device="cuda")
     assert math_is_allowed()
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        with fused_attention(cuda, dtype):
+        with chosen_attention(x, dtype):
             assert not math_is_allowed()
             assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
-        with fused_attention(cpu, dtype):
-            assert math_is_allowed()
-    with fused_attention(cuda, torch.float64):
+    with chosen_attention(x, torch.float64):
         assert math_is_allowed()
     assert math_is_allowed()
+
+
+def test_on_a_cpu_small_attention_in_bfloat16_is_not_fused() -> None:
+    small, large = torch.zeros(1, 8, 16, 16), torch.zeros(1, 4, 64, 64)
+    for x, dtype, fused in ((small, torch.bfloat16, False), (small, torch.float32, True), (large, torch.bfloat16, True)):
+        with chosen_attention(x, dtype):
+            assert math_is_allowed() and torch.backends.cuda.flash_sdp_enabled() is fused
 
 
 @pytest.mark.parametrize("engine", [Engine("full"), Engine("checkpoint"), Engine("walk")])
 def test_the_denoiser_runs_inside_also_when_it_is_computed_again(
     make: Make, jobs: list[Job], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mira_pl.backbones.latent.fused_attention", lambda device, dtype: sdpa_kernel(FUSED))
+    monkeypatch.setattr("mira_pl.backbones.latent.chosen_attention", lambda x, dtype: sdpa_kernel(FUSED))
     backbone, allowed = make(), []
     backbone.denoiser.register_forward_pre_hook(lambda *_: allowed.append(math_is_allowed()))
     noise = draw(jobs, backbone.noise_shape).requires_grad_()
