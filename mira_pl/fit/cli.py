@@ -86,6 +86,7 @@ def one_line(message: str, parser: OneLineParser) -> str:
         near = difflib.get_close_matches(name, keys + PARAMETERS, 1, 0.8)
         if inside and misspelt not in roots:
             near = difflib.get_close_matches(misspelt, roots, 1, 0.7)
+        near = [known for known in near if known != name]  # a parameter of another class is not misspelt
     return f"{text[:300]}. Did you mean {near[0]!r}?" if near else text[:400]
 
 
