@@ -6,11 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from ..backbones import PixArt, StableDiffusion
-from ..experiments.hacking import Labelled, at_equal_reward, collect, curves, detection, figure, outcome_table
+from ..experiments.hacking import (
+    MEASURES,
+    Labelled,
+    at_equal_reward,
+    collect,
+    curves,
+    detection,
+    early_stop,
+    figure,
+    outcome_table,
+)
 from ..experiments.quality import contact_sheet, distance_to_renders, measure
 from ..experiments.strips import strips
 from ..judges.truth import TruthJudge
@@ -53,28 +64,42 @@ def hacking(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"
     )
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many prompts: those tuned on")
+    parser.add_argument("--stop", choices=MEASURES, help="also end every job of the first run by its rise in this")
+    parser.add_argument("--limits", type=float, nargs="+", default=[], help="of that rise")
     parser.add_argument("--keys", nargs="+", help="jobs whose filmstrips are shown; default: the first 3")
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
     options = parser.parse_args(list(argv))
     runs = [_labelled(text) for text in options.runs]
     table = collect(runs, TruthJudge())
+    table = table[~table["prompt"].isin(table["prompt"].unique()[: options.skip])]
+    if table.empty:
+        raise ValueError(f"--skip {options.skip} leaves no prompt")
     results = {
-        "outcome": outcome_table(table),
-        "equal_reward": at_equal_reward(table, options.share),
-        "curves": curves(table),
-        "detection": detection(table),
+        "outcome": ("last frame, mean (95 % interval over prompts)", outcome_table(table)),
+        "equal_reward": (
+            f"faithful at {options.share:.0%} of the gain of the first run",
+            at_equal_reward(table, options.share),
+        ),
+        "detection": ("hacked or faithful: AUROC", detection(table)),
     }
-    for name, result in results.items():
+    if options.stop is not None:
+        title = f"the first run, each job ended by its rise in {options.stop}"
+        results["early_stop"] = (title, early_stop(table, options.stop, options.limits))
+    for name, (title, result) in results.items():
         write_atomic(options.out / f"{name}.csv", result.to_csv(index=False).encode())
-    films = strips(runs, options.keys or list(table["key"].unique()[:3]))
-    for name, picture in {"figure": figure(results["curves"]), "strips": films}.items():
-        buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=120)
-        write_atomic(options.out / f"{name}.png", buffer.getvalue())
-    _print("last frame, mean (95 % interval over prompts)", results["outcome"])
-    _print(f"faithful at {options.share:.0%} of the gain of the first run", results["equal_reward"])
-    _print("hacked or faithful: AUROC", results["detection"])
+        _print(title, result)
+    means = curves(table)
+    write_atomic(options.out / "curves.csv", means.to_csv(index=False).encode())
+    _write_picture(options.out / "figure.png", figure(means))
+    _write_picture(options.out / "strips.png", strips(runs, options.keys or list(table["key"].unique()[:3])))
     print(options.out)
+
+
+def _write_picture(path: Path, picture: Figure) -> None:
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=120)
+    write_atomic(path, buffer.getvalue())
 
 
 def _labelled(text: str) -> Labelled:

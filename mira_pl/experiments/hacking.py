@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..judges.truth import TruthJudge
+from ..ranges import not_negative
 from ..runs import RunFolder
 from ..types import Images
 from .statistics import auroc, bootstrap
@@ -24,6 +25,7 @@ MEASURES: dict[str, tuple[str, float]] = {
     "ELBO": ("elbo", 1.0),
     "noise norm": ("noise_norm", 1.0),
 }
+OUTCOME = ("reward", "drift", "score_difference", "clip", "animal", "colour", "faithful", "unet", "seconds")
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,17 @@ def frames(labelled: Labelled, judge: TruthJudge) -> pd.DataFrame:
     trace = trace.astype({name: float for name in trace.columns if name != "key"})
     parts = []
     for record in labelled.run.records():
-        rows = trace[trace["key"] == record["key"]]
-        pictures = film(labelled.run, record["key"])
-        wanted = np.round(np.linspace(0, record["iterations"], len(pictures)))
-        rows = rows[rows["iteration"].isin(wanted)].copy()
-        if len(rows) != len(pictures):
-            continue  # a job that stopped early has no frame at every mark
+        rows, pictures = trace[trace["key"] == record["key"]], film(labelled.run, record["key"])
+        if record["status"] != "finished":
+            pictures = pictures[[0, -1]]  # the frames of a job that stopped early are not evenly spaced
+        rows = rows[rows["iteration"].isin(np.round(np.linspace(0, record["iterations"], len(pictures))))].copy()
+        for name in ("reward", "drift", "score_difference", "clip"):  # of what is given back: not always the last one
+            rows.loc[rows.index[-1], name] = record[name]
         prompts = [record["prompt"]] * len(pictures)
         rows["prompt"] = record["prompt"]
         rows["animal"] = judge.right_subject(pictures, prompts).numpy()
         rows["colour"] = judge.right_colour(pictures, prompts).numpy()
+        rows["unet"], rows["seconds"] = record["compute"]["unet"], record["seconds"]
         parts.append(rows)
     table = pd.concat(parts, ignore_index=True)
     table["method"], table["magnitude"] = labelled.name, table["drift"].abs()
@@ -76,10 +79,10 @@ def outcome_table(frames_of_runs: Any) -> pd.DataFrame:
     """One row a method: the mean of every column at the last frame, with a 95 % interval over prompts."""
     rows = []
     for method, part in frames_of_runs.groupby("method", sort=False):
-        last = part[part["iteration"] == part["iteration"].max()]
+        last = part.sort_values("iteration").groupby("key").tail(1)
         first = part[part["iteration"] == 0]
         row: dict[str, object] = {"method": method, "jobs": len(last), "reward at start": first["reward"].mean()}
-        for column in ("reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"):
+        for column in OUTCOME:
             values = last[column].to_numpy()
             row[column] = bootstrap(_mean_of(values), last["prompt"].tolist()) if not np.isnan(values).all() else None
         rows.append(row)
@@ -90,6 +93,33 @@ def curves(frames_of_runs: Any) -> pd.DataFrame:
     """Means by method and iteration: reward against truth, not end points alone."""
     columns = ["reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"]
     return frames_of_runs.groupby(["method", "iteration"], sort=False)[columns].mean().reset_index()
+
+
+def early_stop(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> pd.DataFrame:
+    """What is had where every job of the first run ends at its last frame before `measure` passes a limit.
+
+    Args:
+        frames_of_runs: as of `collect`.
+        measure: a key of `MEASURES`; what counts is its rise over the start.
+        limits: of the rise, at least 0; one row each.
+
+    Raises:
+        ValueError: a limit is negative.
+    """
+    column, sign = MEASURES[measure]
+    frames = frames_of_runs[frames_of_runs["method"] == frames_of_runs["method"].iloc[0]]
+    frames = frames.sort_values(["key", "iteration"])
+    rise = sign * (frames[column] - frames.groupby("key")[column].transform("first"))
+    rows: list[dict[str, object]] = []
+    for limit in limits:
+        not_negative(limits=limit)
+        passed = (rise > limit).groupby(frames["key"]).cummax()
+        last = frames[~passed].groupby("key").last()
+        row: dict[str, object] = {"measure": measure, "limit": limit}
+        for name in ("reward", "faithful"):
+            row[name] = bootstrap(_mean_of(last[name].to_numpy()), last["prompt"].tolist())
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def at_equal_reward(frames_of_runs: Any, share: float = 0.5) -> pd.DataFrame:

@@ -150,7 +150,11 @@ def test_on_cuda_attention_is_fused_or_fails() -> None:
 
 def test_on_a_cpu_small_attention_in_bfloat16_is_not_fused() -> None:
     small, large = torch.zeros(1, 8, 16, 16), torch.zeros(1, 4, 64, 64)
-    for x, dtype, fused in ((small, torch.bfloat16, False), (small, torch.float32, True), (large, torch.bfloat16, True)):
+    for x, dtype, fused in (
+        (small, torch.bfloat16, False),
+        (small, torch.float32, True),
+        (large, torch.bfloat16, True),
+    ):
         with chosen_attention(x, dtype):
             assert math_is_allowed() and torch.backends.cuda.flash_sdp_enabled() is fused
 

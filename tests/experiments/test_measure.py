@@ -10,10 +10,11 @@ from mira_pl.runs import RunFolder
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Short runs of two white animals towards darkness; a search of one round has no filmstrip."""
+    """Short runs of two white animals towards darkness; of a search that ends early only start and result count."""
     folder = tmp_path_factory.mktemp("runs")
     learned = ["--model.iterations", "6", "--model.lr", "0.1"]
     flags = {"dno": learned, "mira": learned, "fk": ["--model.search.particles", "2"]}
+    flags["best_of_n"] = ["--model.search.candidates", "10", "--data.budget", "unet: 24"]
     shared = ["--data.limit", "2", "--wandb.mode", "disabled", "--model.elbo_pairs", "1"]
     shared += ["--model.backbone.init_args.steps", "2"]
     for name, own in flags.items():
@@ -25,19 +26,29 @@ def runs(tmp_path_factory):
 @pytest.mark.slow
 def test_hacking_tables(runs, tmp_path, capsys):
     out = tmp_path / "out"
-    named = [f"{name.upper()}={runs / name}" for name in ("dno", "mira", "fk")]
+    named = [f"{name.upper()}={runs / name}" for name in ("dno", "mira", "fk", "best_of_n")]
     assert main(["experiment", "hacking", *named, "--out", str(out)]) == 0
     outcome = pd.read_csv(out / "outcome.csv")
-    assert outcome["method"].tolist() == ["DNO", "MIRA", "FK"]
-    assert outcome["jobs"].tolist() == [2, 2, 2]
+    assert outcome["method"].tolist() == ["DNO", "MIRA", "FK", "BEST_OF_N"]
+    assert outcome["jobs"].tolist() == [2, 2, 2, 2]
+    assert [float(cell[1:].split(",")[0]) for cell in outcome["unet"]] == [
+        *([7 * (4 + 1)] * 2),  # six iterations and the last look, each with a look at the ELBO
+        2 * 4 + 1,
+        4 * (4 + 1) + 1,  # of four candidates, since a fifth would pass 24; the first one is the start, looked at twice
+    ]
     path = pd.read_csv(out / "curves.csv")
-    assert path.groupby("method", sort=False).size().tolist() == [6, 6, 2]
+    assert path.groupby("method", sort=False).size().tolist() == [6, 6, 2, 2]
     assert path["iteration"].max() == 6
     assert Image.open(out / "figure.png").size[0] > 100
     both = Image.open(out / "strips.png").size
     command = ["experiment", "hacking", f"DNO={runs / 'dno'}", "--out", str(out), "--keys"]
     assert main([*command, RunFolder(runs / "dno").records()[0]["key"]]) == 0
     assert Image.open(out / "strips.png").size[1] < both[1] / 2
+    half = ["experiment", "hacking", f"DNO={runs / 'dno'}", "--out", str(out), "--skip", "1", "--stop", "ELBO"]
+    assert main([*half, "--limits", "0", "1000"]) == 0
+    assert pd.read_csv(out / "outcome.csv")["jobs"].tolist() == [1]
+    assert pd.read_csv(out / "early_stop.csv")["limit"].tolist() == [0, 1000]
+    assert main([*half, "--limits", "-1"]) == 2 and main([*half, "--skip", "2"]) == 2
     assert main([*command, "no-such-job"]) == 2
     assert "'no-such-job' is no job of" in capsys.readouterr().err
     assert main(["experiment", "hacking", "nonsense"]) == 2
