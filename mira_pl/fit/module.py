@@ -25,6 +25,7 @@ from .finish import last_look
 from .monitor import evaluate, stop_finished
 from .solver import Solver
 from .state import FAILED, BatchState
+from .steepest import Steepest
 
 Keep = Literal["last", "best"]
 
@@ -41,7 +42,7 @@ class NoiseAlignment(Solver):
         lr: learning rate (0.01 in the paper, A.1). It, `optimizer` and what belongs to it, and `clip_norm` are not
             for methods with an update rule of their own, such as Langevin.
         weight_decay: decay of the noise; 0.01, torch's default, is what the public DNO code runs.
-        optimizer: `adamw` (MIRA, DNO) or `sgd` with Nesterov's momentum (ReNO).
+        optimizer: `adamw` (MIRA, DNO), `sgd` with Nesterov's momentum (ReNO), or `steepest`, see `Steepest`.
         momentum: of `sgd`.
         clip_norm: largest gradient norm of a job; 1 in the public DNO code.
         engine: `full`, `checkpoint` or `walk`, see `mira_pl.trajectory`.
@@ -66,7 +67,7 @@ class NoiseAlignment(Solver):
         iterations: int = 50,
         lr: float = 0.01,
         weight_decay: float = 0.01,
-        optimizer: Literal["adamw", "sgd"] = "adamw",
+        optimizer: Literal["adamw", "sgd", "steepest"] = "adamw",
         momentum: float = 0.9,
         clip_norm: float = 1.0,
         engine: EngineName = "checkpoint",
@@ -115,6 +116,8 @@ class NoiseAlignment(Solver):
         options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.update == "sgd":
             return torch.optim.SGD([self.noise], **options, momentum=self.momentum, nesterov=self.momentum > 0)
+        if self.update == "steepest":
+            return Steepest(self.noise, self.moves, **options)
         return torch.optim.AdamW([self.noise], **options)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:

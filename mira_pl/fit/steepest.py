@@ -1,0 +1,42 @@
+"""Steepest ascent on noise: steps of one length along the gradient itself, where Adam gives every value its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+
+
+class Steepest(torch.optim.Optimizer):
+    """z <- (1 - lr decay) z - lr sqrt(d) g / |g|, a job; d is how many of its values are learned.
+
+    So `lr` is the root mean square step of a value: the noise changes as much as under Adam with the same `lr`. Along g
+    a change of that length has the most reward. Adam goes about along sign(g), which moves every value alike, those too
+    that hardly matter to the reward. A job without a gradient stays where it is.
+
+    Args:
+        noise: [b, maps, ...], one row a job.
+        moves: [maps], which maps are learned.
+        lr: greater than 0.
+        weight_decay: at least 0.
+    """
+
+    def __init__(
+        self, noise: torch.nn.Parameter, moves: Bool[torch.Tensor, " maps"], lr: float, weight_decay: float
+    ) -> None:
+        super().__init__([noise], {"lr": lr, "weight_decay": weight_decay})
+        self.length = (int(moves.sum()) * noise.shape[2:].numel()) ** 0.5
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One update; `closure` computes the loss and its gradient."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        group = self.param_groups[0]
+        (noise,), lr = group["params"], group["lr"]
+        if not len(noise) or noise.grad is None:
+            return loss
+        flat = noise.grad.flatten(1)
+        direction = torch.nn.functional.normalize(flat, dim=1, eps=torch.finfo(flat.dtype).tiny).view_as(noise)
+        noise.mul_(1 - lr * group["weight_decay"]).sub_(direction, alpha=lr * self.length)
+        return loss
