@@ -124,7 +124,7 @@ def test_what_is_wrong_is_the_line_of_fit(capsys, arguments, tmp_path, flags, wo
 def test_minutes_come_from_the_jobs_that_are_done(capsys, arguments, tmp_path):
     assert main(["fit", *arguments]) == 0
     capsys.readouterr()
-    assert "about 0 minutes left" in doctor(capsys, *arguments)[1]
+    assert " seconds left, by the mean" in doctor(capsys, *arguments)[1]
     records = tmp_path / "run" / "records.jsonl"
     first = json.loads(records.read_text().splitlines()[0]) | {"seconds": 600.0}
     records.write_text(json.dumps(first) + "\n")
