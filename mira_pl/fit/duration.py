@@ -15,7 +15,7 @@ from .checks import processes
 from .estimate import step_gigabytes
 from .parts import Parts, scores
 
-REPEATS = 5
+TRIED = 0.3  # seconds of products, of which the quickest counts: other processes slow down some
 SIDES = {"cuda": 4096, "cpu": 512}
 REPEATED = 0.6  # of the decoder's forward pass with `checkpoint_vae`, at least: 0.68 at 512 pixels, 0.70 at 1024
 MIXED = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
@@ -69,17 +69,16 @@ def operations(parts: Parts, device: torch.device) -> Operations | None:
     objective = cast(type[Objective], locate(model["objective"]["class_path"]))
     if not objective.needs_gradient and objective is not MIRADPO:
         return None
-    again = REPEATED * decode.forward if parts.arguments.get("checkpoint_vae") else 0
-    there = objective.candidates * (parts.branches * parts.steps * step.forward + decode.forward)
-    seen = objective.candidates * _total(rewards, "forward")
-    back, judged = objective.candidates * chain_back(parts, step, objective.candidates, device), 0.0
+    noises, iterations = objective.candidates, model["iterations"]
+    there, seen = parts.branches * parts.steps * step.forward + decode.forward, _total(rewards, "forward")
+    back, judged = chain_back(parts, step, noises, device), 0.0
     if objective.needs_gradient:
-        back += objective.candidates * (decode.backward + again)
-        judged = objective.candidates * _total(rewards, "backward")
-    beside, looks = model["elbo_pairs"] * step.forward, model["iterations"] + 1
+        again = REPEATED * decode.forward if parts.arguments.get("checkpoint_vae") else 0
+        back, judged = back + decode.backward + again, _total(rewards, "backward")
+    looks, beside = iterations + 1, model["elbo_pairs"] * step.forward
     return Operations(
-        model=looks * (there + beside) + model["iterations"] * back,
-        rewards=looks * (seen + _total(clip, "forward")) + model["iterations"] * judged,
+        model=looks * (noises * there + beside) + iterations * noises * back,
+        rewards=looks * (noises * seen + _total(clip, "forward")) + iterations * noises * judged,
     )
 
 
@@ -107,22 +106,22 @@ def may_stop(parts: Parts) -> bool:
 
 
 def rate(device: torch.device, dtype: str) -> float:
-    """TFLOP a second of a product of two square matrices, the best of a few; of float32 on a card, in TF32.
+    """TFLOP a second of a product of two square matrices, at its quickest; of float32 on a card, in TF32.
 
     So cuDNN computes its convolutions by default.
     """
-    side, precision, best = SIDES[device.type], torch.get_float32_matmul_precision(), 0.0
+    side, precision, taken = SIDES[device.type], torch.get_float32_matmul_precision(), list[float]()
     left, right = torch.randn(2, side, side, device=device).to(getattr(torch, dtype))
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    for _ in range(1 + REPEATS):
+    while len(taken) < 2 or sum(taken) < TRIED:
         began = time.perf_counter()
-        left @ right
+        torch.mm(left, right)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = max(best, 2 * side**3 / (time.perf_counter() - began))
+        taken.append(time.perf_counter() - began)
     torch.set_float32_matmul_precision(precision)
-    return best / 1e12
+    return 2 * side**3 / min(taken) / 1e12
 
 
 def _total(costs: Sequence[Cost | None], of: str) -> float:

@@ -19,7 +19,7 @@ XL_HPS = ["--config", "configs/sdxl_hps.yaml", "--model.store_steps", "0"]
 EMOJI = ["--config", "configs/emoji_aesthetic.yaml", "--model.store_steps", "0", "--data.limit", "2"]
 EMOJI += ["--model.iterations", "2", "--model.backbone.init_args.steps", "3", "--trainer.accelerator", "cpu"]
 QUIET = ["--wandb.mode", "disabled", "--trainer.enable_progress_bar", "false"]
-ONE_STEP = ["--config", "configs/emoji_turbo.yaml", "--model.backbone.init_args.steps", "1"]
+ONE_STEP = ["--config", "configs/emoji_turbo.yaml", "--model.iterations", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,7 @@ def test_sdxl_by_hand() -> None:
     assert found.rewards == pytest.approx(looks * (0.3346 + 0.1620) + 50 * 0.3454)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -67,7 +68,7 @@ def test_a_fit_computes_that_much_and_little_more(tmp_path: Path, more: list[str
     given = [*EMOJI, *more, "--out", str(tmp_path / "run")]
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         assert main(["fit", *given, *QUIET]) == 0
-    assert 0.8 < 2 * needed(*given) / (counter.get_total_flops() / 1e12) < 1
+    assert 0.85 < 2 * needed(*given) / (counter.get_total_flops() / 1e12) < 1
 
 
 def test_what_it_grows_with() -> None:
