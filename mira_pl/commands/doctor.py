@@ -104,8 +104,8 @@ def show_device(parts: Parts, device: torch.device) -> str:
         print(f"memory: unknown for these models or this method{known}")
         return ""
     fits = "" if wanted.peak * 1e9 <= free_bytes(device) else ", MORE THAN IS FREE: see configs/hardware"
-    parts_of_it = (wanted.weights, wanted.step, wanted.pictures)
-    weights, step, pictures = (size(1e9 * part) for part in parts_of_it if part is not None)
+    shares = (wanted.weights, wanted.step, wanted.pictures)
+    weights, step, pictures = (size(1e9 * part) for part in shares if part is not None)
     print(
         f"memory: about {size(1e9 * wanted.peak)}{fits} (weights {weights}, one step {step}, decoding and scoring "
         f"{pictures}; counted from shapes, not measured)"
