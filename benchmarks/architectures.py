@@ -5,9 +5,19 @@ Real ones are checked by their numbers of parameters in tests/hub/test_published
 
 from typing import Any, Literal
 
-from diffusers import AutoencoderKL, PixArtTransformer2DModel, UNet2DConditionModel
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    FluxTransformer2DModel,
+    PixArtTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import nn
 from transformers import (
+    BlipConfig,
+    BlipForQuestionAnswering,
     BlipTextConfig,
     BlipVisionConfig,
     CLIPConfig,
@@ -15,6 +25,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma2Config,
+    Gemma2Model,
     T5Config,
     T5EncoderModel,
 )
@@ -138,3 +150,66 @@ def imagereward(size: Size = "real") -> Scorer:
         patch_size=16,
     )  # fmt: skip
     return Scorer(vision, BlipTextConfig(**BLIP_TEXT, encoder_hidden_size=1024, max_position_embeddings=512))
+
+
+def blip_vqa() -> BlipForQuestionAnswering:
+    """BLIP with ViT-B/16 for questions about a picture."""
+    text = BLIP_TEXT | {"encoder_hidden_size": 768}
+    return BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=LARGE))
+
+
+def sd35_medium() -> nn.Module:
+    """The transformer of Stable Diffusion 3.5 Medium."""
+    return _sd3(24, pos_embed_max_size=384, dual_attention_layers=tuple(range(13)))
+
+
+def sd35_large() -> nn.Module:
+    """The transformer of Stable Diffusion 3.5 Large, and of its Turbo."""
+    return _sd3(38, pos_embed_max_size=192)
+
+
+def _sd3(layers: int, **shape: Any) -> nn.Module:
+    return SD3Transformer2DModel(
+        sample_size=128, num_layers=layers, num_attention_heads=layers, caption_projection_dim=64 * layers,
+        qk_norm="rms_norm", **shape,
+    )  # fmt: skip
+
+
+def flux_dev() -> nn.Module:
+    """The transformer of FLUX.1 dev."""
+    return FluxTransformer2DModel(guidance_embeds=True)
+
+
+def flux_schnell() -> nn.Module:
+    """The transformer of FLUX.1 schnell."""
+    return FluxTransformer2DModel()
+
+
+def sana() -> nn.Module:
+    """The transformer of SANA 1.5, 1.6 B, at 1024 pixels."""
+    return SanaTransformer2DModel()
+
+
+def vae_16() -> nn.Module:
+    """Of Stable Diffusion 3.5 and FLUX.1: 16 channels of latents."""
+    return vae(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False)
+
+
+def dc_ae() -> nn.Module:
+    """The autoencoder of SANA."""
+    blocks = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+    return AutoencoderDC(
+        encoder_block_types=blocks, decoder_block_types=blocks,
+        downsample_block_type="conv", upsample_block_type="interpolate",
+    )  # fmt: skip
+
+
+def text_l_projected() -> nn.Module:
+    """The first text encoder of Stable Diffusion 3.5."""
+    return CLIPTextModelWithProjection(CLIPTextConfig(**LARGE, projection_dim=768))
+
+
+def gemma() -> nn.Module:
+    """Gemma 2 of 2 B, the text encoder of SANA."""
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+    return Gemma2Model(Gemma2Config(hidden_size=2304, intermediate_size=9216, num_hidden_layers=26, **heads))

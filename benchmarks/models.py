@@ -137,8 +137,7 @@ class RandomImageReward(ImageReward):
 
     def __init__(self, weights: Weights) -> None:
         self.scorer = weights.make(imagereward, "float32")
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
-        self.tokenizer = BertTokenizer(vocab={word: index for index, word in enumerate(words)})
+        self.tokenizer = bert_words()
         self.side, self.tokens = self.scorer.vision.config.image_size, {}
 
     def _tokens(self, prompts: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -190,6 +189,12 @@ def clip_words() -> CLIPTokenizer:
     tokenizer = build_tokenizer()
     tokenizer.model_max_length = CLIP_TOKENS
     return tokenizer
+
+
+def bert_words() -> BertTokenizer:
+    """The same for BERT, letter by letter."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    return BertTokenizer(vocab={word: index for index, word in enumerate(words)})
 
 
 def t5_words() -> T5Tokenizer:

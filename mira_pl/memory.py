@@ -1,6 +1,7 @@
 """How many sampling steps can keep their activations in the memory that is free."""
 
 import os
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -23,28 +24,48 @@ def affordable_steps(backbone: Backbone, condition: Condition, noise: Noise, pro
         noise: the noise of that batch.
         processes: processes that share the memory (1 on a GPU of one's own).
     """
-    needed = step_bytes(backbone, condition, noise)
-    return min(backbone.schedule.steps, int(SHARE * free_bytes(noise.device) / processes / max(1, needed)))
+    return fitting_steps(backbone.schedule.steps, step_bytes(backbone, condition, noise), noise.device, processes)
+
+
+def fitting_steps(steps: int, needed: float, device: torch.device, processes: int) -> int:
+    """The same for T `steps` of so many bytes each."""
+    return min(steps, int(SHARE * free_bytes(device) / processes / max(1, needed)))
+
+
+class KeptBytes(saved_tensors_hooks):
+    """Counts what autograd keeps while it is active, every storage once; works on the meta device too.
+
+    Args:
+        shared: tensors that are there anyway, such as parameters, and do not count.
+
+    Attributes:
+        bytes: so far.
+    """
+
+    def __init__(self, shared: Iterable[Tensor] = ()) -> None:
+        # Kept alive, so that none of them gives its identity to another.
+        self.seen = {id(storage): storage for storage in (tensor.untyped_storage() for tensor in shared)}
+        self.bytes = 0
+        super().__init__(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in self.seen:
+            self.seen[id(storage)] = storage
+            self.bytes += storage.nbytes()
+        return tensor
 
 
 def step_bytes(backbone: Backbone, condition: Condition, noise: Noise) -> int:
     """Bytes that autograd keeps for one step: what a second step adds, since both share the weights."""
-    chain, seen, added = Chain(backbone, condition, [ScoreEnergy()]), {}, 0
-
-    def pack(tensor: Tensor) -> Tensor:
-        nonlocal added
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in seen:
-            seen[storage.data_ptr()] = storage  # kept alive, so that no address is used twice
-            added += storage.nbytes()
-        return tensor
-
+    chain = Chain(backbone, condition, [ScoreEnergy()])
     x = noise[:, -1].detach().requires_grad_()
-    with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
+    kept = KeptBytes()
+    with torch.enable_grad(), kept:
         first = chain.step(x, chain.noise_at(noise, 0), 0)
-        added = 0
+        before = kept.bytes
         chain.step(first[0].detach().requires_grad_(), chain.noise_at(noise, 0), 0)
-    return added
+    return kept.bytes - before
 
 
 def free_bytes(device: torch.device) -> int:

@@ -3,7 +3,7 @@
 import itertools
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from huggingface_hub import constants
 
 from ..fit import PromptData
 from ..fit.cli import ParsedCLI, build, hush, plain, unfinished
-from ..fit.estimate import file_bytes, memory, seconds_left
+from ..fit.duration import least_seconds, seconds_left
+from ..fit.estimate import file_bytes, memory
 from ..fit.needs import Needs, needs_of
+from ..fit.parts import Parts
 from ..hub import Need, WebFile
 from ..hub.loading import broken
 from ..hub.need import is_weights
@@ -36,9 +38,10 @@ def main(argv: Sequence[str]) -> int:
     config = plain(build(argv, ParsedCLI))
     needs = needs_of(config)
     wanting = show_files(needs)
-    no_device = show_device(config, needs)
+    parts, device = Parts.of(config, needs), device_of(config["trainer"]["accelerator"])
+    no_device = show_device(parts, device)
     if "data.prompts" not in needs or not needs["data.prompts"].look().missing:
-        show_run(config)
+        show_run(parts, None if no_device else device)
     print()
     for source in (source for source in wanting if Path(source).is_dir()):
         print(f"incomplete: {source}; complete it, or give another")
@@ -82,40 +85,63 @@ def lines(need: Need | WebFile) -> list[tuple[str, str, str]]:
     return here + [("missing", about if is_weights(name) else "", name) for name in found.missing]
 
 
-def show_device(config: Mapping[str, Any], needs: Needs) -> str:
-    """Memory that is wanted and memory that is free; returns what keeps the run from its device, or nothing."""
-    accelerator = config["trainer"]["accelerator"]
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        return f"trainer.accelerator is {accelerator}, but torch sees no GPU: take another machine, or give cpu"
+def device_of(accelerator: Any) -> torch.device:
+    """Where the run will compute, if it can."""
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    name = torch.cuda.get_device_name() if on_gpu else "no GPU: the CPU"
-    wanted = memory(config, needs)
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def show_device(parts: Parts, device: torch.device) -> str:
+    """Memory that is wanted and memory that is free; returns what keeps the run from its device, or nothing."""
+    accelerator = parts.config["trainer"]["accelerator"]
+    if accelerator in ("gpu", "cuda") and device.type != "cuda":
+        return f"trainer.accelerator is {accelerator}, but torch sees no GPU: take another machine, or give cpu"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU: the CPU"
+    wanted = memory(parts)
     print(f"\ndevice: {name}, {size(free_bytes(device))} free")
     if wanted.peak is None:
-        known = "" if wanted.weights is None else f"; the weights alone take {wanted.weights:.1f} GB"
+        known = "" if wanted.weights is None else f"; the weights alone take {size(1e9 * wanted.weights)}"
         print(f"memory: unknown for these models or this method{known}")
         return ""
     fits = "" if wanted.peak * 1e9 <= free_bytes(device) else ", MORE THAN IS FREE: see configs/hardware"
+    shares = (wanted.weights, wanted.step, wanted.pictures)
+    weights, step, pictures = (size(1e9 * part) for part in shares if part is not None)
     print(
-        f"memory: about {wanted.peak:.1f} GB{fits} (weights {wanted.weights:.1f}, one step {wanted.step:.1f}, "
-        f"decoding and scoring {wanted.pictures:.1f}; counted from shapes, not measured)"
+        f"memory: about {size(1e9 * wanted.peak)}{fits} (weights {weights}, one step {step}, decoding and scoring "
+        f"{pictures}; counted from shapes, not measured)"
     )
     return ""
 
 
-def show_run(config: Mapping[str, Any]) -> None:
-    """The jobs, what of them is done in the run folder, and what the others will take by it."""
+def show_run(parts: Parts, device: torch.device | None) -> None:
+    """The jobs, what of them is done in the run folder, and how long the others will take."""
+    config = parts.config
     data, run = PromptData.of(config["data"]), RunFolder(Path(config["out"]))
     overwrite = config["overwrite"] and not unfinished(run, config, data.order())
     run.check(config, overwrite)
     records = [] if overwrite else run.records()
-    left = seconds_left(records, len(data.jobs))
-    minutes = "unknown before the first job is done; `python -m benchmarks cpu` times the engines on this machine"
-    if left is not None:
-        minutes = f"about {left / 60:.0f} minutes left, by the mean of the jobs that are done"
     print(f"run: {run.path}, {len(records)} of {len(data.jobs)} jobs done, {len(data.batches)} batches")
-    print(f"time: {minutes}")
+    left = seconds_left(records, len(data.jobs))
+    if left is not None:
+        print(f"time: about {duration(left)} left, by the mean of the jobs that are done")
+        return
+    least = None if device is None else least_seconds(parts, len(data.jobs), device)
+    if least is None:
+        print("time: unknown before the first job is done")
+        return
+    print(
+        f"time: at least {duration(least)} (operations counted, at the speed of a matrix product on this device; "
+        "measured after the first job)"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
+    for count, unit in ((60, "seconds"), (60, "minutes"), (24, "hours")):
+        if seconds < 2 * count:
+            return f"{seconds:.0f} {unit}"
+        seconds /= count
+    return f"{seconds:.0f} days"
 
 
 def licence(source: str) -> str:

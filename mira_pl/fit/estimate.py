@@ -1,20 +1,18 @@
-"""How much memory and time a run will take, as far as that is known before it."""
+"""How much memory a run will take, as far as that is known before it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from safetensors import safe_open
 
 from ..hub import Need
 from ..hub.loading import broken
-from ..hub.published import PUBLISHED, Published
-from .needs import Needs
+from ..hub.published import Cost
+from .parts import Parts, published, scores
 
 WIDTH = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 RECOMPUTED = 0.5  # of the decoder's activations with `checkpoint_vae`: 0.52 at 512 pixels, 0.49 at 1024
-UNKNOWN = Published()
 
 
 @dataclass(frozen=True)
@@ -44,55 +42,37 @@ class Memory:
         return self.weights + max(self.encoders, busy)  # type: ignore[operator,type-var]
 
 
-def memory(config: Mapping[str, Any], needs: Needs) -> Memory:
+def memory(parts: Parts) -> Memory:
     """From counts of parameters and of the bytes that autograd keeps, see `mira_pl.hub.published`.
 
     Of a search the weights alone are known: nobody has counted what its particles keep.
-
-    Args:
-        config: resolved.
-        needs: of it.
     """
-    model = config["model"].get("init_args", config["model"])
-    arguments = model["backbone"].get("init_args", {})
-    width, batch = WIDTH[arguments.get("dtype", "float32")], config["data"]["batch_size"]
-    files = {place: need for place, need in needs.items() if isinstance(need, Need)}
-    backbone = {place.rsplit(".", 1)[1]: need for place, need in files.items() if place.startswith("model.backbone.")}
-    others = {need for place, need in files.items() if place.startswith(("model.reward.", "model.clip."))}
+    width, backbone, arguments = WIDTH[parts.dtype], parts.backbone, parts.arguments
     loaded = [need for name, need in backbone.items() if name in ("unet", "transformer", "vae")]
     loaded = loaded or [*backbone.values()]  # a single file of which more is not known yet
     on_device = not arguments.get("t5_on_cpu")
     encoders = [need for name, need in backbone.items() if name.startswith("text_encoder") and on_device]
-    denoiser = backbone.get("unet", backbone.get("transformer"))
-    known = UNKNOWN if denoiser is None else PUBLISHED.get(denoiser.source, UNKNOWN)
-    rewards = [need for need in others if need.has_weights]
-    scores = [PUBLISHED.get(need.source, UNKNOWN).score for need in rewards]
-    calls = 2 if arguments.get("guidance", 1) > 1 else 1
-    kept = RECOMPUTED if arguments.get("checkpoint_vae") else 1
-    decode = _times(known.decode, kept * width / 2)
-    pictures = _sum([decode, *(_times(score, 2) for score in scores)])  # rewards: float32
-    searched = "search" in model
+    rewards = list(dict.fromkeys(parts.scorers("reward", "clip")))
+    pictures = _sum([_decoding(parts), *map(_kept, scores(rewards))])
     return Memory(
         weights=_sum([_gigabytes(loaded, width), _gigabytes(rewards, 4)]),
         encoders=_gigabytes(encoders, width),
-        step=None if searched else _times(known.step, calls * batch * width / 2),
-        pictures=None if searched else _times(pictures, batch),
-        stored=0 if searched else _stored(model, arguments),
+        step=None if parts.searched else step_gigabytes(parts),
+        pictures=None if parts.searched else _times(pictures, parts.batch),
+        stored=0 if parts.searched else _stored(parts),
     )
+
+
+def step_gigabytes(parts: Parts) -> float | None:
+    """Activations of one sampling step of a batch."""
+    return _times(_kept(parts.known.step), parts.branches * parts.batch * WIDTH[parts.dtype] / 2)
 
 
 def file_bytes(need: Need) -> int | None:
     """Size of the published file of weights, as far as it is known before it is here."""
-    known = PUBLISHED.get(need.source, UNKNOWN)
+    known = published(need)
     count = known.parameters.get(need.folder)
     return None if count is None or known.width is None or not need.has_weights else count * known.width
-
-
-def seconds_left(records: Sequence[Mapping[str, Any]], jobs: int) -> float | None:
-    """What the jobs that are left will take, by the mean of those that are done; None before the first."""
-    if not records:
-        return None
-    return (jobs - len(records)) * sum(record["seconds"] for record in records) / len(records)
 
 
 def parameters(need: Need) -> int | None:
@@ -100,7 +80,7 @@ def parameters(need: Need) -> int | None:
     found = need.look()
     weights = [path for path in found.files.values() if path.suffix == ".safetensors" and not broken(path)]
     if found.missing or not weights:
-        return PUBLISHED.get(need.source, UNKNOWN).parameters.get(need.folder)
+        return published(need).parameters.get(need.folder)
     count = 0
     for path in weights:
         with safe_open(path, "pt") as file:
@@ -108,10 +88,19 @@ def parameters(need: Need) -> int | None:
     return count
 
 
-def _stored(model: Mapping[str, Any], backbone: Mapping[str, Any]) -> int:
-    if model["engine"] == "full":
-        return backbone.get("steps", 1) - 1
-    return model["store_steps"] if isinstance(model["store_steps"], int) else 0
+def _stored(parts: Parts) -> int:
+    if parts.model["engine"] == "full":
+        return parts.steps - 1
+    return parts.model["store_steps"] if isinstance(parts.model["store_steps"], int) else 0
+
+
+def _decoding(parts: Parts) -> float | None:
+    kept = RECOMPUTED if parts.arguments.get("checkpoint_vae") else 1
+    return _times(_kept(parts.known.decode), kept * WIDTH[parts.dtype] / 2)
+
+
+def _kept(cost: Cost | None) -> float | None:
+    return None if cost is None else cost.kept
 
 
 def _gigabytes(needs: Sequence[Need], width: int) -> float | None:

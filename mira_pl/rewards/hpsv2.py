@@ -49,7 +49,8 @@ IN_BLOCK = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)")
+PARTS = "|".join(map(re.escape, ("attn.in_proj", *IN_BLOCK)))
+BLOCK = re.compile(rf"(visual\.)?transformer\.resblocks\.(\d+)\.({PARTS})[._](weight|bias)")
 TOWER_BLOCK = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)")
 
 
@@ -133,7 +134,7 @@ def load_open_clip(file: Path, architecture: Mapping[str, Any]) -> CLIPModel:
         clip = CLIPModel(clip_config(architecture))
     try:
         clip.load_state_dict(from_open_clip(weights), assign=True)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{file} holds {layout_of(weights)}, not an open_clip checkpoint of this architecture: {last_line(error)}"
         ) from error
@@ -142,17 +143,23 @@ def load_open_clip(file: Path, architecture: Mapping[str, Any]) -> CLIPModel:
 
 
 def from_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names and shapes of transformers' CLIPModel for a state dict in open_clip's layout."""
+    """Names and shapes of transformers' CLIPModel for a state dict in open_clip's layout.
+
+    Raises:
+        ValueError: a name is none of open_clip's.
+    """
     mapped: dict[str, Tensor] = {}
     for key, value in weights.items():
+        module, _, kind = key.rpartition(".")
         if key in WHOLE:
             transposed = key in ("text_projection", "visual.proj")
             mapped[WHOLE[key]] = value.T.contiguous() if transposed else value
         elif block := BLOCK.fullmatch(key):
             mapped |= _block(block, value)
-        else:
-            module, _, kind = key.rpartition(".")
+        elif module in MODULES:
             mapped[f"{MODULES[module]}.{kind}"] = value
+        else:
+            raise ValueError(f"no CLIP of open_clip has a tensor {key!r}")
     return mapped
 
 

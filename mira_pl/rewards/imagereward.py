@@ -119,7 +119,8 @@ def load_scorer(file: Path) -> Scorer:
         scorer = Scorer(vision_config(weights), text_config(weights))
         scorer.load_state_dict(from_original(weights))
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{file} holds {layout_of(weights)}, not an ImageReward: {last_line(error)}") from error
+        cause = f"it lacks {error}" if isinstance(error, KeyError) else last_line(error)
+        raise ValueError(f"{file} holds {layout_of(weights)}, not an ImageReward: {cause}") from error
     return scorer.eval().requires_grad_(False)
 
 

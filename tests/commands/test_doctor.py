@@ -1,6 +1,7 @@
 """What `doctor` says of a run before it: by exit code and line, on real folders, without building a model."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from huggingface_hub import constants
 
 from mira_pl.__main__ import main
+from mira_pl.commands.doctor import duration
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -46,13 +48,27 @@ def test_a_run_that_could_start(capsys, arguments, tmp_path, monkeypatch):
     size = (tmp_path / "model" / UNET).stat().st_size
     assert f"{size / 1000:.0f} kB  {UNET}" in said and "missing" not in said
     assert "0 of 2 jobs done" in said and "device: no GPU: the CPU" in said
+    assert "memory: unknown for these models" in said and "time: unknown before the first job is done" in said
     assert said.strip().endswith(f"--out {tmp_path / 'run'}") and "ready: python -m mira_pl fit" in said
     assert not (tmp_path / "run").exists() and not (tmp_path / "hub").exists()
 
 
 def test_the_packaged_models_are_here(capsys, tmp_path):
     code, said = doctor(capsys, "--model.reward", "Aesthetic", "--out", str(tmp_path / "run"))
-    assert code == 0 and "assets/aesthetic" in said and "0 of 4 jobs done" in said
+    assert code == 0 and "assets/aesthetic (Apache-2.0)" in said and "0 of 4 jobs done" in said
+    assert re.search(r"memory: about \d+ MB \(weights \d+ MB, one step \d+ MB, decoding and scoring \d+ MB; ", said)
+    assert re.search(
+        r"time: at least \d+ (seconds|minutes) \(operations counted, at the speed of a matrix product", said
+    )
+    searched = ["--config", "configs/emoji_aesthetic.yaml", "--config", "configs/methods/best_of_n.yaml"]
+    code, said = doctor(capsys, *searched, "--out", str(tmp_path / "run"))
+    assert code == 0 and "memory: unknown" in said and "time: unknown before the first job is done" in said
+
+
+def test_a_duration_in_words():
+    assert [duration(seconds) for seconds in (5, 119.4, 14 * 60, 3600 * 40, 86400 * 30)] == [
+        "5 seconds", "119 seconds", "14 minutes", "40 hours", "30 days",
+    ]  # fmt: skip
 
 
 def test_what_is_missing_is_named_with_its_size_and_licence(capsys, arguments, tmp_path):
@@ -95,6 +111,8 @@ def test_no_gpu_where_one_is_asked_for(capsys, arguments, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     code, said = doctor(capsys, *arguments, "--trainer.accelerator", "gpu")
     assert code == 1 and "trainer.accelerator is gpu, but torch sees no GPU" in said
+    code, said = doctor(capsys, "--trainer.accelerator", "gpu")
+    assert code == 1 and "time: unknown" in said  # that of the CPU would mislead
 
 
 @pytest.mark.parametrize(
@@ -124,7 +142,7 @@ def test_what_is_wrong_is_the_line_of_fit(capsys, arguments, tmp_path, flags, wo
 def test_minutes_come_from_the_jobs_that_are_done(capsys, arguments, tmp_path):
     assert main(["fit", *arguments]) == 0
     capsys.readouterr()
-    assert "about 0 minutes left" in doctor(capsys, *arguments)[1]
+    assert " seconds left, by the mean" in doctor(capsys, *arguments)[1]
     records = tmp_path / "run" / "records.jsonl"
     first = json.loads(records.read_text().splitlines()[0]) | {"seconds": 600.0}
     records.write_text(json.dumps(first) + "\n")

@@ -1,11 +1,14 @@
 """Memory by hand from parameters and shapes."""
 
+from pathlib import Path
+
 import pytest
 from safetensors.torch import load_file
 
 from mira_pl.fit.cli import ParsedCLI, build, plain
-from mira_pl.fit.estimate import memory, parameters, seconds_left
+from mira_pl.fit.estimate import memory, parameters
 from mira_pl.fit.needs import needs_of
+from mira_pl.fit.parts import Parts
 from mira_pl.hub import Need
 
 XL_HPS = ["--config", "configs/sdxl_hps.yaml"]
@@ -17,7 +20,7 @@ def estimate(monkeypatch, tmp_path):
 
     def of(*arguments: str):
         config = plain(build(arguments, ParsedCLI))
-        return memory(config, needs_of(config))
+        return memory(Parts.of(config, needs_of(config)))
 
     return of
 
@@ -27,11 +30,11 @@ def test_sdxl_in_bfloat16_by_hand(estimate):
     frozen, rewards = 2_567_463_684 + 83_653_863, 986_109_441 + 427_616_513
     assert known.weights == pytest.approx((2 * frozen + 4 * rewards) / 1e9)
     assert known.encoders == pytest.approx(2 * (123_060_480 + 694_659_840) / 1e9)
-    assert known.step == pytest.approx(2 * 5.34)  # guidance doubles the batch
-    assert known.pictures == pytest.approx(11.9 / 2 + 2 * (0.30 + 0.18))  # half is recomputed; rewards are in float32
+    assert known.step == pytest.approx(2 * 5.337)  # guidance doubles the batch
+    assert known.pictures == pytest.approx(11.93 / 2 + 0.4282 + 0.3601)  # half is recomputed
     assert known.peak == pytest.approx(known.weights + known.step)
     whole = estimate(*XL_HPS, "--model.backbone.init_args.checkpoint_vae", "false")
-    assert whole.pictures == pytest.approx(known.pictures + 11.9 / 2)
+    assert whole.pictures == pytest.approx(known.pictures + 11.93 / 2)
     assert whole.peak == pytest.approx(whole.weights + whole.pictures)
 
 
@@ -47,10 +50,37 @@ def test_what_it_grows_with(estimate):
     assert full.peak == pytest.approx(one.weights + 100 * one.step)
 
 
-def test_a_model_nobody_counted_is_unknown(estimate):
+@pytest.mark.parametrize("config", sorted(Path("configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_memory_of_every_config_is_known(estimate, config):
+    known = estimate("--config", str(config))
+    assert known.peak > known.weights > 0.02
+
+
+def test_the_packaged_models_by_hand(estimate):
+    """The default run: four jobs, guidance, float32, Darkness."""
+    known = estimate()
+    assert known.step == pytest.approx(4 * 2 * 2 * 0.003603)
+    assert known.pictures == pytest.approx(4 * (2 * 0.007039 / 2 + 0.004406))
+    assert 0.05 < known.weights < known.peak < 0.2
+    scored = estimate("--model.reward", "HPSv2", "--model.reward.model", "emoji")
+    assert scored.pictures == pytest.approx(known.pictures + 4 * 0.003208)
+
+
+def test_guidance_that_is_an_input_doubles_nothing(estimate):
+    dev = ["--model.backbone.init_args.model", "black-forest-labs/FLUX.1-dev", "--model.backbone.init_args.guidance"]
+    known = estimate("--config", "configs/flux_hps.yaml", *dev, "3.5", "--model.backbone.init_args.size", "1024")
+    assert known.step == pytest.approx(21.62)
+
+
+def test_what_nobody_counted_is_unknown(estimate):
     assert estimate(*XL_HPS, "--model.backbone.init_args.model", "us/other").peak is None
-    emoji = estimate()
-    assert emoji.peak is None and 0.05 < emoji.weights < 0.1
+    larger = estimate("--config", "configs/flux_hps.yaml", "--model.backbone.init_args.size", "1024")
+    assert larger.peak is None and larger.weights > 20
+
+
+def test_one_step_keeps_nothing_beside_it(estimate):
+    student = ["--config", "configs/pixart_compbench.yaml"]
+    assert estimate(*student, "--model.engine", "full").stored == 0
 
 
 def test_of_a_search_the_weights_are_known(estimate):
@@ -62,8 +92,3 @@ def test_parameters_are_read_from_headers(tiny_sd):
     count = sum(t.numel() for t in load_file(tiny_sd / "unet" / "diffusion_pytorch_model.safetensors").values())
     need = Need(str(tiny_sd), "unet", (("config.json",), ("diffusion_pytorch_model.safetensors",)))
     assert parameters(need) == count
-
-
-def test_time_is_the_mean_of_what_is_done():
-    assert seconds_left([], 5) is None
-    assert seconds_left([{"seconds": 10.0}, {"seconds": 20.0}], 5) == 45.0

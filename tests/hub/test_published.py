@@ -1,113 +1,99 @@
 """The table of published weights against models of the published configurations, on the meta device."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderDC, FluxTransformer2DModel, SanaTransformer2DModel, SD3Transformer2DModel
 from torch import nn
-from transformers import (
-    BlipConfig,
-    BlipForQuestionAnswering,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    Gemma2Config,
-    Gemma2Model,
-)
 
-from benchmarks.architectures import (
-    BLIP_TEXT,
-    LARGE,
-    clip_h,
-    clip_l,
-    imagereward,
-    pixart,
-    t5,
-    text_g,
-    text_l,
-    unet,
-    unet_xl,
-    vae,
-)
+from benchmarks import architectures as real
 from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
+from mira_pl.fit.cli import ParsedCLI, build, plain
+from mira_pl.fit.needs import needs_of
+from mira_pl.hub import Need
 from mira_pl.hub.published import PUBLISHED
 from mira_pl.rewards import BLIPVQA, Aesthetic, HPSv2, ImageReward, PickScore
 from mira_pl.rewards.clip import AestheticHead
 
-
-def sd3(layers: int, **shape: Any) -> nn.Module:
-    return SD3Transformer2DModel(
-        num_layers=layers, num_attention_heads=layers, caption_projection_dim=64 * layers, qk_norm="rms_norm", **shape
-    )
-
-
-def sd35_medium() -> nn.Module:
-    return sd3(24, pos_embed_max_size=384, dual_attention_layers=tuple(range(13)))
-
-
-def sd35_large() -> nn.Module:
-    return sd3(38, pos_embed_max_size=192)
-
-
-def vae_16() -> nn.Module:
-    return vae(latent_channels=16, use_quant_conv=False, use_post_quant_conv=False)
-
-
-def dc_ae() -> nn.Module:
-    blocks = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
-    return AutoencoderDC(
-        encoder_block_types=blocks, decoder_block_types=blocks,
-        downsample_block_type="conv", upsample_block_type="interpolate",
-    )  # fmt: skip
-
-
-def gemma() -> nn.Module:
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
-    return Gemma2Model(Gemma2Config(hidden_size=2304, intermediate_size=9216, num_hidden_layers=26, **heads))
-
-
-def text_l_projected() -> nn.Module:
-    return CLIPTextModelWithProjection(CLIPTextConfig(**LARGE, projection_dim=768))
-
-
-def blip() -> nn.Module:
-    text = BLIP_TEXT | {"encoder_hidden_size": 768}
-    return BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=LARGE))
-
-
-MODELS = {
-    ("stable-diffusion-v1-5/stable-diffusion-v1-5", "unet"): unet,
-    ("stable-diffusion-v1-5/stable-diffusion-v1-5", "vae"): vae,
-    ("stable-diffusion-v1-5/stable-diffusion-v1-5", "text_encoder"): text_l,
-    ("stabilityai/stable-diffusion-xl-base-1.0", "unet"): unet_xl,
-    ("stabilityai/stable-diffusion-xl-base-1.0", "text_encoder_2"): text_g,
-    ("PixArt-alpha/PixArt-XL-2-512x512", "transformer"): pixart,
-    ("PixArt-alpha/PixArt-XL-2-512x512", "text_encoder"): t5,
-    ("stabilityai/stable-diffusion-3.5-medium", "transformer"): sd35_medium,
-    ("stabilityai/stable-diffusion-3.5-medium", "text_encoder"): text_l_projected,
-    ("stabilityai/stable-diffusion-3.5-medium", "vae"): vae_16,
-    ("stabilityai/stable-diffusion-3.5-large", "transformer"): sd35_large,
-    ("black-forest-labs/FLUX.1-dev", "transformer"): lambda: FluxTransformer2DModel(guidance_embeds=True),
-    ("black-forest-labs/FLUX.1-schnell", "transformer"): FluxTransformer2DModel,
-    ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", "transformer"): SanaTransformer2DModel,
-    ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", "text_encoder"): gemma,
-    ("Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers", "vae"): dc_ae,
-    ("openai/clip-vit-large-patch14", ""): clip_l,
-    ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", ""): clip_h,
-    ("THUDM/ImageReward", ""): imagereward,
-    ("Salesforce/blip-vqa-base", ""): blip,
-    ("trl-lib/ddpo-aesthetic-predictor", ""): lambda: AestheticHead(768),
+CONFIGS = sorted(path for path in Path("configs").glob("*.yaml") if not path.stem.startswith("emoji"))
+DENOISERS = {
+    "sd15": 859_520_964,
+    "sdxl": 2_567_463_684,
+    "pixart": 610_856_096,
+    "sd35": 2_243_171_520,
+    "flux": 11_891_178_560,
+    "sana": 1_604_462_752,
 }
+"""Parameters, by the beginning of a config's name."""
 
 
-@pytest.mark.parametrize(("name", "folder"), MODELS, ids=lambda part: part.split("/")[-1])
-def test_parameters_are_those_of_the_published_configuration(name: str, folder: str) -> None:
+def head() -> nn.Module:
+    return AestheticHead(768)
+
+
+XL = {"unet": real.unet_xl, "vae": real.vae, "text_encoder": real.text_l, "text_encoder_2": real.text_g}
+SD3_TEXT = {"text_encoder": real.text_l_projected, "text_encoder_2": real.text_g, "text_encoder_3": real.t5}
+SD35_LARGE = {"transformer": real.sd35_large, **SD3_TEXT, "vae": real.vae_16}
+FLUX_TEXT = {"text_encoder": real.text_l, "text_encoder_2": real.t5, "vae": real.vae_16}
+SANA = {"transformer": real.sana, "text_encoder": real.gemma, "vae": real.dc_ae}
+MODELS: dict[str, dict[str, Callable[[], nn.Module]]] = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": {
+        "unet": real.unet, "vae": real.vae, "text_encoder": real.text_l,
+    },
+    "stabilityai/stable-diffusion-xl-base-1.0": XL,
+    "stabilityai/sdxl-turbo": XL,
+    "madebyollin/sdxl-vae-fp16-fix": {"": real.vae},
+    "PixArt-alpha/PixArt-XL-2-1024-MS": {"vae": real.vae, "text_encoder": real.t5},
+    "PixArt-alpha/PixArt-XL-2-512x512": {"transformer": real.pixart, "vae": real.vae, "text_encoder": real.t5},
+    "PixArt-alpha/PixArt-Alpha-DMD-XL-2-512x512": {"transformer": real.pixart},
+    "stabilityai/stable-diffusion-3.5-medium": {"transformer": real.sd35_medium, **SD3_TEXT, "vae": real.vae_16},
+    "stabilityai/stable-diffusion-3.5-large": SD35_LARGE,
+    "stabilityai/stable-diffusion-3.5-large-turbo": SD35_LARGE,
+    "black-forest-labs/FLUX.1-dev": {"transformer": real.flux_dev, **FLUX_TEXT},
+    "black-forest-labs/FLUX.1-schnell": {"transformer": real.flux_schnell, **FLUX_TEXT},
+    "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers": SANA,
+    "openai/clip-vit-large-patch14": {"": real.clip_l},
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": {"": real.clip_h},
+    "yuvalkirstain/PickScore_v1": {"": real.clip_h},
+    "xswu/HPSv2": {"": real.clip_h},
+    "THUDM/ImageReward": {"": real.imagereward},
+    "Salesforce/blip-vqa-base": {"": real.blip_vqa},
+    "trl-lib/ddpo-aesthetic-predictor": {"": head},
+}  # fmt: skip
+"""The architectures of published weights, by hub id and folder."""
+
+
+@cache
+def parameters(architecture: Callable[[], nn.Module]) -> int:
     with torch.device("meta"):
-        model = MODELS[name, folder]()
-    assert PUBLISHED[name].parameters[folder] == sum(value.numel() for value in model.parameters())
+        return sum(value.numel() for value in architecture().parameters())
 
 
-def test_every_default_and_every_config_is_in_the_table() -> None:
+def weights(config: Path) -> dict[str, Need]:
+    """What a config needs that has weights, by place."""
+    needs = needs_of(plain(build(["--config", str(config)], ParsedCLI)))
+    return {place: need for place, need in needs.items() if isinstance(need, Need) and need.has_weights}
+
+
+@pytest.mark.parametrize("source", MODELS, ids=lambda source: source.split("/")[-1])
+def test_parameters_are_those_of_the_published_configuration(source: str) -> None:
+    assert PUBLISHED[source].parameters == {folder: parameters(model) for folder, model in MODELS[source].items()}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_names_models_of_known_architecture(config: Path) -> None:
+    """Each is built at full size, and the denoiser is the one that the config's name promises."""
+    needs = weights(config)
+    for place, need in needs.items():
+        assert need.folder in MODELS.get(need.source, {}), f"{place}: no architecture of {need.source} {need.folder}"
+        assert parameters(MODELS[need.source][need.folder]) == PUBLISHED[need.source].parameters[need.folder]
+    (denoiser,) = (need for place, need in needs.items() if place.endswith((".unet", ".transformer")))
+    assert parameters(MODELS[denoiser.source][denoiser.folder]) == DENOISERS[config.stem.split("_")[0]]
+
+
+def test_every_default_is_in_the_table() -> None:
     """Of each, every folder that has weights."""
     needs = [
         *StableDiffusion.needs("stable-diffusion-v1-5/stable-diffusion-v1-5", None, None, ()).values(),

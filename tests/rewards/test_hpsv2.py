@@ -1,6 +1,7 @@
 """HPSv2's weights come in open_clip's layout: they are compared with that model in plain torch."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def test_another_architecture_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.safetensors holds something else, not an open_clip") as caught:
         HPSv2(str(tmp_path), tokenizer=str(folder))
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["bias", "layers.0.weight", "transformer.resblocks.0.attn.ln.weight"])
+def test_a_tensor_that_no_open_clip_has_is_named(folder: Path, tmp_path: Path, name: str) -> None:
+    save_file({name: torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"architecture: no CLIP of open_clip has a tensor '{re.escape(name)}'$"):
+        HPSv2(str(tmp_path), tokenizer=str(folder))
 
 
 def test_code_in_a_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:

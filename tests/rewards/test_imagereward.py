@@ -98,7 +98,8 @@ def test_every_weight_of_the_full_model_has_its_place() -> None:
 
 def test_another_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"mlp.layers.0.bias": torch.zeros(3)}, tmp_path / "ImageReward.pt")
-    with pytest.raises(ValueError, match=r"ImageReward\.pt holds something else, not an ImageReward") as caught:
+    said = r"ImageReward\.pt holds something else, not an ImageReward: it lacks 'blip\."
+    with pytest.raises(ValueError, match=said) as caught:
         load_scorer(tmp_path / "ImageReward.pt")
     assert len(str(caught.value).splitlines()) == 1
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from mira_pl import StableDiffusion
 from mira_pl.__main__ import main
@@ -35,6 +36,12 @@ def test_the_text_to_image_model_is_in_half_precision(part):
     with safe_open(file, "pt") as weights:
         kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118  no mapping
     assert kinds == {"F16"}
+
+
+@pytest.mark.parametrize("name", ["pickscore", "hpsv2"])
+def test_the_cards_of_the_preferences_say_how_large_they_are(name):
+    count = sum(value.numel() for value in load_file(ASSETS / name / "model.safetensors").values())
+    assert f"{count:,} parameters" in (ASSETS / name / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
