@@ -53,13 +53,13 @@ def refuse_misfit(needs: Mapping[str, Need], denoiser: str, reads: str, gives: s
     """
     student, text, vae = (described(needs.get(name)) for name in (denoiser, "text_encoder", "vae"))
     for what, wanted, part, given in (
-        ("text of width", student.get(reads), "text_encoder", text.get(gives)),
-        ("latents of channels", student.get("in_channels"), "vae", vae.get("latent_channels")),
+        ("text {} wide", student.get(reads), "text_encoder", text.get(gives)),
+        ("latents of {} channels", student.get("in_channels"), "vae", vae.get("latent_channels")),
     ):
         if isinstance(wanted, int) and isinstance(given, int) and wanted != given:
             raise ValueError(
                 f"the student {needs[denoiser].source!r} does not fit {needs[part].source!r}: its {denoiser} reads "
-                f"{what} {wanted}, the {part} gives {given}; take a student of this model"
+                f"{what.format(wanted)}, the {part} gives {what.format(given)}; take a student of this model"
             )
 
 

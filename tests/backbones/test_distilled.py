@@ -28,8 +28,8 @@ def edit(file: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cross_attention_dim": 24}, "its unet reads text of width 24, the text_encoder gives 16;"),
-        ({"in_channels": 9}, "its unet reads latents of channels 9, the vae gives 4;"),
+        ({"cross_attention_dim": 24}, "its unet reads text 24 wide, the text_encoder gives text 16 wide;"),
+        ({"in_channels": 9}, "its unet reads latents of 9 channels, the vae gives latents of 4 channels;"),
     ],
 )
 def test_a_unet_of_another_family(tiny_sd: Path, tmp_path: Path, changes: dict[str, int], message: str) -> None:
@@ -41,7 +41,9 @@ def test_a_unet_of_another_family(tiny_sd: Path, tmp_path: Path, changes: dict[s
 
 def test_a_transformer_of_another_family(tiny_pixart: Path, tmp_path: Path) -> None:
     other = student(tiny_pixart, tmp_path, "transformer", caption_channels=32)
-    with pytest.raises(ValueError, match=f"'{other}' does not fit .*reads text of width 32, the text_encoder gives 16"):
+    with pytest.raises(
+        ValueError, match=f"'{other}' does not fit .*reads text 32 wide, the text_encoder gives text 16"
+    ):
         PixArt(str(tiny_pixart), student=other)
 
 
