@@ -13,6 +13,8 @@ from peers import OpenCLIP, TimmViT, imagereward_checkpoint, tiny_open_clip
 from safetensors.torch import save_file
 from transformers import (
     BertTokenizer,
+    BlipConfig,
+    BlipForQuestionAnswering,
     BlipTextConfig,
     BlipVisionConfig,
     CLIPConfig,
@@ -58,6 +60,7 @@ def repositories(models: Mapping[str, Path], made: Path) -> dict[str, Path]:
         "yuvalkirstain/PickScore_v1": with_unread(clip(made / "pick", 16)),
         "xswu/HPSv2": hpsv2(made / "hps"),
         "THUDM/ImageReward": imagereward(made / "imagereward"),
+        "Salesforce/blip-vqa-base": with_unread(blip_vqa(made / "blip_vqa")),
         "trl-lib/ddpo-aesthetic-predictor": head(made / "head"),
         "bert-base-uncased": bert(made / "bert"),
         "datasets/ymhao/HPDv2": hpdv2(made / "hpdv2"),
@@ -186,6 +189,22 @@ def imagereward(folder: Path) -> Path:
     )  # fmt: skip
     torch.save(imagereward_checkpoint(TimmViT(vision), Scorer(vision, text)), folder / "ImageReward.pt")
     (folder / "med_config.json").write_text("{}")
+    return folder
+
+
+def blip_vqa(folder: Path) -> Path:
+    """With the real number of words: the answers are asked for by their numbers."""
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = tower | {"vocab_size": 30524, "encoder_hidden_size": 32, "is_decoder": True, "max_position_embeddings": 64}
+    config = BlipConfig(text_config=text, vision_config=tower | {"image_size": 32, "patch_size": 16})
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = BlipForQuestionAnswering(config)
+        for parameter in model.parameters():  # norms at 1 and biases at 0 would hide a mix-up
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "green", "bench", "blue", "bowl", "cat", "?", "bow"]
+    BertTokenizer(vocab={word: index for index, word in enumerate(words)}).save_pretrained(folder)
     return folder
 
 

@@ -9,11 +9,13 @@ import mira_pl.backbones
 from mira_pl.fit.cli import DEFAULT_CONFIG, FitCLI, OneLineParser
 from mira_pl.fit.data import PromptData
 from mira_pl.fit.solver import Solver
+from mira_pl.rewards import Reward
 from mira_pl.world.training import Ticks, WorldTraining
 
 ROOT = Path(__file__).parent.parent
 BASES = sorted(path for path in (ROOT / "configs").glob("*.yaml"))
 HARDWARE = sorted((ROOT / "configs" / "hardware").glob("*.yaml"))
+REWARDS = sorted((ROOT / "configs" / "rewards").glob("*.yaml"))
 METHODS = {path: yaml.safe_load(path.read_text())["model"] for path in (ROOT / "configs" / "methods").glob("*.yaml")}
 OVERLAYS = sorted(path for path, model in METHODS.items() if "objective" in model)
 SEARCHES = sorted(set(METHODS) - set(OVERLAYS))
@@ -74,6 +76,27 @@ def test_searches_replace_the_objective(base, overlay):
     assert search.class_path.endswith(wanted["class_path"])
     assert {name: search.init_args[name] for name in wanted["init_args"]} == wanted["init_args"]
     assert both.model.init_args.backbone.class_path.endswith(given["backbone"]["class_path"])
+
+
+def alone(path):
+    """The parsed reward of a config, all of its arguments filled in."""
+    one = OneLineParser(exit_on_error=False)
+    one.add_argument("--reward", type=Reward)
+    return one.parse_object({"reward": yaml.safe_load(path.read_text())["model"]["reward"]}).reward
+
+
+@pytest.mark.parametrize("base", UNDER_OVERLAYS)
+@pytest.mark.parametrize("overlay", REWARDS, ids=lambda path: path.stem)
+def test_rewards_replace_the_reward(base, overlay):
+    """Whole: nothing of the base's reward is left in it, and nothing else changes."""
+    given = yaml.safe_load(overlay.read_text())
+    assert list(given) == ["model"] and list(given["model"]) == ["reward"]
+    both = parser(Solver, PromptData).parse_args(["--config", str(base), "--config", str(overlay)])
+    assert both.model.init_args.reward == alone(overlay)
+
+
+def test_renos_sum_is_that_of_the_config_that_has_it_built_in():
+    assert alone(ROOT / "configs" / "rewards" / "reno.yaml") == alone(ROOT / "configs" / "pixart_compbench.yaml")
 
 
 @pytest.mark.parametrize("overlay", HARDWARE, ids=lambda path: path.stem)

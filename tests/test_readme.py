@@ -13,16 +13,8 @@ from mira_pl.world.trainers import __all__ as trainers
 
 ROOT = Path(__file__).parent.parent
 REAL = [path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith("emoji")]
-TINY_FIT = [
-    "--model.iterations",
-    "1",
-    "--model.backbone.init_args.steps",
-    "2",
-    "--data.limit",
-    "1",
-    "--wandb.mode",
-    "disabled",
-]
+TINY_FIT = ["--model.iterations", "1", "--data.limit", "1", "--wandb.mode", "disabled"]
+ONE_STEP = ("emoji_turbo", "emoji_dit")
 
 
 def commands(document: str) -> list[str]:
@@ -36,9 +28,10 @@ def tiny(command: str, folder: Path, size: list[str] = TINY_FIT) -> list[str]:
     """The command on one prompt for one iteration, writing below `folder`."""
     words = [word.replace("runs/", f"{folder}/") for word in shlex.split(command)]
     if words[0] == "fit":
+        steps = [] if named_config(command) in ONE_STEP else ["--model.backbone.init_args.steps", "2"]
         out = [] if "--out" in words else ["--out", str(folder / "unnamed")]
         processes = ["--trainer.devices", "1", "--trainer.strategy", "auto"] if "--trainer.devices" in words else []
-        return [*words, *size, *out, "--overwrite", "true", *processes]
+        return [*words, *size, *steps, *out, "--overwrite", "true", *processes]
     if words[:2] == ["experiment", "toy-kl"]:
         return [*words, "--quick", "--out", str(folder / "toy")]
     return words

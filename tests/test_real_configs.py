@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith("emoji"))
+REWARDS = sorted((ROOT / "configs" / "rewards").glob("*.yaml"))
 BACKBONE = "--model.backbone.init_args"
 CASES = {path.stem: ["--config", f"configs/{path.stem}.yaml"] for path in CONFIGS} | {
     "single_file": ["--config", "configs/sd15_hps.yaml", f"{BACKBONE}.model", "us/checkpoints/v1-5.safetensors"],
@@ -24,7 +25,11 @@ CASES = {path.stem: ["--config", f"configs/{path.stem}.yaml"] for path in CONFIG
         *(f"{BACKBONE}.lora_scale", "[0.5, 1.0]"),
     ],
 }
-"""Arguments by name: every config, and what a backbone may load beside folders."""
+CASES |= {
+    f"turbo_{path.stem}": ["--config", "configs/sdxl_turbo_hps.yaml", "--config", f"configs/rewards/{path.name}"]
+    for path in REWARDS
+}
+"""Arguments by name: every config, what a backbone may load beside folders, and one backbone with every reward."""
 
 RUN = """
 import contextlib, gc, io, json, sys

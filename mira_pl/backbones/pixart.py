@@ -7,15 +7,18 @@ from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
 from torch import Tensor
 from transformers import T5EncoderModel, T5Tokenizer
 
-from ..hub import Need, layouts, ready
+from ..hub import Need, layouts
 from ..hub.loading import load_part, load_weights
 from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
+from .distilled import TAUGHT, refuse_misfit, refuse_untaught
 from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
+from .single_file import settled
 
 LONGEST = 120  # tokens, as PixArt-alpha was trained
+TRANSFORMERS = ("PixArtTransformer2DModel", "Transformer2DModel")  # the published ones have the older name
 
 
 class PixArt(LatentDiffusion):
@@ -33,7 +36,8 @@ class PixArt(LatentDiffusion):
         last_sigma: see `StableDiffusion`.
         sampler: see `mira_pl.schedules.make_schedule`.
         one_step_at: training timestep at which a one-step student predicts x_0; None samples with `steps`.
-        student: hub id or folder whose transformer and scheduler take the place of the model's.
+        student: hub id or folder whose transformer and scheduler take the place of the model's. One that does not fit
+            is refused.
         t5_on_cpu: encode prompts on the CPU, once a batch, where the device has no room for T5 (9.5 GB in bfloat16).
         checkpoint_vae: see `StableDiffusion`.
     """
@@ -52,8 +56,7 @@ class PixArt(LatentDiffusion):
         t5_on_cpu: bool = False,
         checkpoint_vae: bool = True,
     ) -> None:
-        needs = self.needs(model, student)
-        ready(needs["pipeline"])
+        needs = settled(self.needs, model, student)
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         alphas = scheduler.alphas_cumprod
         if one_step_at is not None and not 0 <= one_step_at < len(alphas):
@@ -63,6 +66,8 @@ class PixArt(LatentDiffusion):
             if one_step_at is None
             else one_step(alphas, one_step_at)
         )
+        right = f"one_step_at: {scheduler.config.get(TAUGHT)}, guidance: 1"
+        refuse_untaught(student or model, scheduler.config, schedule, guidance, right)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
         self.tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer"])
         self.encoders = (frozen(load_weights(T5EncoderModel, needs["text_encoder"], self.dtype)),)
@@ -77,14 +82,17 @@ class PixArt(LatentDiffusion):
     @staticmethod
     def needs(model: str, student: str | None, **_: Any) -> dict[str, Need]:
         model = layouts.source_of(model, "emoji_dit")
-        return {
+        needs = {
             "pipeline": layouts.pipeline(model, "PixArtAlphaPipeline"),
             "scheduler": layouts.scheduler(student or model),
             "tokenizer": layouts.tokenizer(model, "tokenizer", "spiece.model"),
             "text_encoder": layouts.transformers_weights(model, "text_encoder"),
-            "transformer": layouts.diffusers_weights(student or model, "transformer"),
+            "transformer": layouts.diffusers_weights(student or model, "transformer", *TRANSFORMERS),
             "vae": layouts.diffusers_weights(model, "vae"),
         }
+        if student is not None:
+            refuse_misfit(needs, "transformer", "caption_channels", "d_model")
+        return needs
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         added: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}

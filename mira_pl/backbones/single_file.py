@@ -75,16 +75,19 @@ def model_needs(
 
 
 def settled(needs: Callable[..., dict[str, Need]], *arguments: Any) -> dict[str, Need]:
-    """The needs of a backbone with these arguments, its single file read, which says what goes with it.
+    """The needs of a backbone with these arguments, every file here before any is loaded.
+
+    A single file says what goes with it, and configurations say whether parts fit each other: both are read here.
 
     Raises:
-        OSError: the file is neither here nor can it be fetched.
-        ValueError: it is corrupt, or in another layout.
+        OSError: a file is neither here nor can it be fetched.
+        ValueError: the single file is corrupt, or in another layout; or parts do not fit each other.
     """
     first = needs(*arguments)
-    if CHECKPOINT not in first:
-        return first
-    family_of(_path(first))
+    if CHECKPOINT in first:
+        family_of(_path(first))
+    for need in needs(*arguments).values():
+        ready(need)
     return needs(*arguments)
 
 

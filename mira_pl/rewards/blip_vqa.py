@@ -89,7 +89,8 @@ class BLIPVQA(Reward):
         read = self.blip.text_encoder(input_ids=tokens, encoder_hidden_states=seen).last_hidden_state
         start = torch.full((len(tokens), 1), START, device=seen.device)
         answer = self.blip.text_decoder(input_ids=start, encoder_hidden_states=read, use_cache=False)
-        return answer.logits[:, 0, YES] - answer.logits[:, 0, NO]
+        logits = answer.logits[:, 0].float()
+        return logits[:, YES] - logits[:, NO]
 
 
 def phrases(prompt: str) -> list[str]:

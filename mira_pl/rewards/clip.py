@@ -15,7 +15,7 @@ from ..hub.layouts import EMOJI
 from ..hub.loading import layout_of, load_state_dict
 from ..types import Images, PerJob
 from .base import Reward
-from .towers import ClipTowers, Embedding, clip_needs
+from .towers import ClipTowers, Embedding, clip_needs, unmixed
 
 HEAD_FILE = "aesthetic-model.pth"  # of trl-lib/ddpo-aesthetic-predictor, LAION's weights
 
@@ -67,8 +67,9 @@ class AestheticHead(nn.Module):
         )
 
     def forward(self, embedding: Embedding) -> PerJob:
-        """A rating, about 1 to 10."""
-        return self.layers(embedding).squeeze(-1)
+        """A rating, about 1 to 10: bfloat16 would round it to 1/32, so that no autocast reaches it."""
+        with unmixed(embedding.device):
+            return self.layers(embedding).squeeze(-1)
 
 
 class Aesthetic(Reward):

@@ -15,7 +15,7 @@ from ..hub.loading import last_line, layout_of, load_state_dict
 from ..hub.need import read_json
 from ..types import Images, PerJob
 from .base import Reward
-from .towers import ClipTowers, load_tokenizer, tokenizer_need, tokenizer_of
+from .towers import ClipTowers, in_use, load_tokenizer, tokenizer_need, tokenizer_of
 
 REPOSITORY = "xswu/HPSv2"
 DESCRIPTION = "open_clip_config.json"
@@ -60,7 +60,8 @@ class HPSv2(Reward):
     Args:
         model: `emoji` (packaged), a hub id or local folder with the checkpoint, or the checkpoint itself (.pt,
             .safetensors). A folder may hold open_clip's `open_clip_config.json`; without it the model is ViT-H-14.
-        version: which checkpoint of the folder. The paper's base value of 0.278 is that of 2.0; ReNO took 2.1.
+        version: which checkpoint of a folder; a model of one file has no other. The paper's base value of 0.278 is
+            that of 2.0; ReNO took 2.1.
         tokenizer: `emoji`, hub id or local folder; None is that of ViT-H/14, or of the packaged model.
     """
 
@@ -72,17 +73,19 @@ class HPSv2(Reward):
         needs = self.needs(model, version, tokenizer)
         files = {path.name: path for path in ready(needs["checkpoint"]).files.values()}
         (file,) = (path for name, path in files.items() if name != DESCRIPTION)
-        clip = load_open_clip(file, read_json(files[DESCRIPTION])["model_cfg"] if DESCRIPTION in files else VIT_H_14)
-        self.clip = ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip), square="pad")
+
+        def load() -> ClipTowers:
+            described = DESCRIPTION in files
+            clip = load_open_clip(file, read_json(files[DESCRIPTION])["model_cfg"] if described else VIT_H_14)
+            return ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip), square="pad")
+
+        self.clip = in_use(str(file), needs["tokenizer"].source, load)
 
     @staticmethod
     def needs(model: str, version: str, tokenizer: str | None, **_: Any) -> dict[str, Need]:
-        return {
-            "checkpoint": layouts.checkpoint(
-                layouts.source_of(model, "hpsv2"), FILES[version], optional=(DESCRIPTION,)
-            ),
-            "tokenizer": tokenizer_need(tokenizer or tokenizer_of(model)),
-        }
+        checkpoint = layouts.checkpoint(layouts.source_of(model, "hpsv2"), FILES[version], optional=(DESCRIPTION,))
+        refuse_other_version(model, version, checkpoint)
+        return {"checkpoint": checkpoint, "tokenizer": tokenizer_need(tokenizer or tokenizer_of(model))}
 
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         """In [-1, 1]; prompts longer than the text tower are truncated."""
@@ -92,6 +95,17 @@ class HPSv2(Reward):
         """Moves the CLIP in place."""
         self.clip.to(device)
         return self
+
+
+def refuse_other_version(model: str, version: str, checkpoint: Need) -> None:
+    """`version` chooses among the files of a folder; a model of one file, as the packaged one, has none but its own.
+
+    Raises:
+        ValueError: 2.1 is asked for, and the file is not it; 2.0 may just be the default.
+    """
+    for file in checkpoint.look().files.values():
+        if version != "2.0" and file.name not in (FILES[version], DESCRIPTION):
+            raise ValueError(f"HPSv2 {model!r} has no version {version}, it is {file.name}: leave version out")
 
 
 def clip_config(architecture: Mapping[str, Any]) -> CLIPConfig:

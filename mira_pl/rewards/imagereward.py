@@ -59,7 +59,7 @@ class Scorer(nn.Module):
         """The standardised score."""
         seen = self.vision(pixel_values=pixels).last_hidden_state
         read = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen).last_hidden_state
-        return (self.head(read[:, 0]) - MEAN) / STD
+        return (self.head(read[:, 0].float()) - MEAN) / STD
 
 
 class ImageReward(Reward):

@@ -1,12 +1,14 @@
 """A frozen CLIP as two functions, images and texts to embeddings, shared by every reward that names the same model."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from typing_extensions import Self
@@ -16,6 +18,7 @@ from ..hub.loading import load_part, load_weights
 from ..text import tokenize
 from ..types import Images
 from .preprocess import clip_pixels
+from .sharing import once
 
 MOST_CACHED = 64  # prompt batches whose text embeddings are kept
 
@@ -50,19 +53,18 @@ class ClipTowers:
             OSError: the files are neither there nor can they be fetched.
             ValueError: they cannot be read as a CLIP.
         """
-        towers = IN_USE.get((model, tokenizer))
-        if towers is None:
+
+        def load() -> ClipTowers:
             needs = clip_needs(model, tokenizer or model)
             loaded = load_weights(CLIPModel, needs["clip"], torch.float32)
             clip: CLIPModel = loaded.eval().requires_grad_(False)
-            towers = ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip))
-            IN_USE[model, tokenizer] = towers
-        return towers
+            return ClipTowers(clip, load_tokenizer(needs["tokenizer"], clip))
+
+        return in_use(model, tokenizer, load)
 
     def embed_images(self, images: Images) -> Embedding:
-        """Gradients flow to the images."""
-        pixels = clip_pixels(images, self.side, self.square)
-        return nn.functional.normalize(pooled(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+        """Gradients flow to the images. The terms of a sum share what is computed: see `sharing`."""
+        return once(self, images, self._embed_images)
 
     def embed_texts(self, prompts: Sequence[str]) -> Embedding:
         """Computed once for a batch of prompts: an optimisation asks for the same ones at every tick."""
@@ -79,13 +81,17 @@ class ClipTowers:
         self.texts.clear()
         return self
 
+    def _embed_images(self, images: Images) -> Embedding:
+        pixels = clip_pixels(images, self.side, self.square)
+        return nn.functional.normalize(pooled(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+
     @torch.inference_mode(False)  # what is cached in a validation loop must still serve a training step
     @torch.no_grad()
     def _embed_texts(self, prompts: tuple[str, ...]) -> Embedding:
         positions = self.model.text_model.embeddings.position_embedding.num_embeddings
         longest = min(self.tokenizer.model_max_length, positions)
         tokens = tokenize(self.tokenizer, prompts, longest, "the CLIP of a reward").input_ids.to(self.model.device)
-        with torch.autocast(tokens.device.type, enabled=False):
+        with unmixed(tokens.device):
             features = pooled(self.model.get_text_features(input_ids=tokens))
         return nn.functional.normalize(features, dim=-1)
 
@@ -98,6 +104,19 @@ def pooled(output: object) -> Tensor:
 
 
 IN_USE: weakref.WeakValueDictionary[tuple[str, str | None], ClipTowers] = weakref.WeakValueDictionary()
+
+
+def in_use(model: str, tokenizer: str | None, load: Callable[[], ClipTowers]) -> ClipTowers:
+    """The towers that somebody holds under these names, or those that `load` gives, for the next who asks."""
+    towers = IN_USE.get((model, tokenizer))
+    if towers is None:
+        towers = IN_USE[model, tokenizer] = load()
+    return towers
+
+
+def unmixed(device: torch.device) -> AbstractContextManager:
+    """No autocast within: what costs little is computed in float32. The meta device has none to turn off."""
+    return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 def clip_needs(model: str, tokenizer: str) -> dict[str, Need]:

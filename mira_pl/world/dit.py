@@ -11,6 +11,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from ..backbones.analytic import sd_scheduler
+from ..backbones.distilled import TAUGHT
 from ..backbones.stable_diffusion import folder_needs
 from ..hub.loading import load_weights
 from ..types import Latents
@@ -79,11 +80,13 @@ class DiTTraining(StudentTraining):
     def export(self, folder: Path) -> None:
         """A whole PixArt-alpha pipeline folder, fp16; the VAE is the teacher's."""
         learned: Any = self.ema.module
+        scheduler: Any = sd_scheduler("v_prediction")
+        scheduler.register_to_config(**{TAUGHT: LAST})
         parts: dict[str, Any] = {
             "tokenizer": self.tokenizer,
             "text_encoder": learned["text"].half(),
             "vae": load_weights(AutoencoderKL, folder_needs(self.teacher.model)["vae"], torch.float16),
             "transformer": learned["transformer"].half(),
-            "scheduler": sd_scheduler("v_prediction"),
+            "scheduler": scheduler,
         }
         PixArtAlphaPipeline(**parts).save_pretrained(folder)

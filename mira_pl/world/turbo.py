@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, UNet2DConditionModel
 
+from ..backbones.distilled import TAUGHT
 from ..types import Latents
 from .students import LAST, StudentTraining
 from .unet import build_unet
@@ -39,4 +40,5 @@ class TurboTraining(StudentTraining):
             prediction_type="v_prediction",
             timestep_spacing="trailing",
         )
+        scheduler.register_to_config(**{TAUGHT: LAST})
         scheduler.save_pretrained(folder / "scheduler")

@@ -116,3 +116,19 @@ def test_a_wide_picture_is_padded_not_cropped() -> None:
 def test_a_clip_of_transformers_is_named(tiny_clip: Path, folder: Path) -> None:
     with pytest.raises(ValueError, match=r"holds a CLIPModel of transformers, not an open_clip checkpoint"):
         HPSv2(str(tiny_clip / "model.safetensors"), tokenizer=str(folder))
+
+
+def test_rewards_on_one_file_share_it(folder: Path) -> None:
+    first, second = (HPSv2(str(folder), tokenizer=str(folder)) for _ in range(2))
+    assert first.clip is second.clip and HPSv2("emoji").clip is not first.clip
+
+
+def test_a_model_of_one_file_has_no_other_version(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^HPSv2 'emoji' has no version 2\.1, it is model\.safetensors: leave"):
+        HPSv2("emoji", version="2.1")
+    with pytest.raises(ValueError, match=r"has no version 2\.1, it is HPS_v2_compressed\.pt"):
+        HPSv2(str(folder / "HPS_v2_compressed.pt"), version="2.1", tokenizer=str(folder))
+    later = tmp_path / "HPS_v2.1_compressed.pt"
+    later.write_bytes((folder / "HPS_v2_compressed.pt").read_bytes())
+    later.with_name("open_clip_config.json").write_text((folder / "open_clip_config.json").read_text())
+    assert HPSv2(str(tmp_path), version="2.1", tokenizer=str(folder)).clip.width == 16

@@ -153,11 +153,18 @@ def test_one_step_students_share_their_pairs_and_export_what_loads(tmp_path):
         assert images.shape == (1, 3, 64, 64) and images.isfinite().all()
 
 
-@pytest.mark.parametrize("kind, load", [(TurboTraining, turbo), (DiTTraining, dit)])
-def test_what_a_student_learns_is_what_is_sampled(tmp_path, kind, load):
-    """x_0 in training is x_0 by the backbone that loads the exported folder."""
+@pytest.mark.parametrize(
+    ("kind", "load", "packaged"), [(TurboTraining, turbo, "emoji_turbo"), (DiTTraining, dit, "emoji_dit")]
+)
+def test_what_a_student_learns_is_what_is_sampled(tmp_path, kind, load, packaged):
+    """x_0 in training is x_0 by the backbone that loads the exported folder; the scheduler is the packaged one's."""
     training = kind(out=tmp_path)
     training.export(tmp_path)
+    ours, theirs = (
+        json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        for folder in (tmp_path, PACKAGED / packaged)
+    )
+    assert ours == theirs | {"_diffusers_version": ours["_diffusers_version"]}
     training.model = training.ema.module.float()  # rounded as the exported weights are
     training.teacher = StableDiffusion()  # in fp32
     prompts, backbone = ["a red fox", "generate an image of a cat and a green car"], load(tmp_path)
