@@ -71,7 +71,7 @@ def hacking(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
     options = parser.parse_args(list(argv))
     runs = [_labelled(text) for text in options.runs]
-    table = collect(runs, TruthJudge())
+    table: Any = collect(runs, TruthJudge())
     table = table[~table["prompt"].isin(table["prompt"].unique()[: options.skip])]
     if table.empty:
         raise ValueError(f"--skip {options.skip} leaves no prompt")
