@@ -131,5 +131,5 @@ PUBLISHED = {
     str(packaged("aesthetic")): Published("Apache-2.0", score=HEAD),
 }
 """By hub id or packaged folder. Counted on torch's meta device on models of the published configurations, with fused
-attention (`benchmarks/counts.py`; tests/hub/test_counts.py counts again); none of it was measured on a card. BLIP-VQA
+attention (`benchmarks/counts.py`; tests/hub/test_costs.py counts again); none of it was measured on a card. BLIP-VQA
 is asked two questions; the aesthetic head costs next to nothing beside its CLIP."""

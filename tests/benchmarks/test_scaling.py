@@ -26,6 +26,7 @@ def test_what_a_fit_costs_before_and_after_cancels(monkeypatch, tmp_path):
     assert four == pytest.approx({"processes": 4, "seconds_per_iteration": 2.5, "speedup": 3.2, "efficiency": 0.8})
 
 
+@pytest.mark.slow
 def test_a_failed_fit_says_why():
     with pytest.raises(SystemExit, match=r"fit ended with 2: mira_pl: .*steps"):
         run("--steps", "0", "--rounds", "1")

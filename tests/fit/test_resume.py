@@ -59,6 +59,7 @@ def test_stopped_by_ctrl_c(reference, run_fit, tmp_path, monkeypatch, capfd):
     assert same_files(reference, out)
 
 
+@pytest.mark.slow
 def test_killed_with_momentum(run_fit, tmp_path, monkeypatch):
     """ReNO's update has a memory of its own."""
     flags = ["--model.objective", "ReNO", "--model.optimizer", "sgd", "--model.lr", "0.5"]
@@ -111,7 +112,7 @@ def count_saves(monkeypatch) -> list[int]:
     return calls
 
 
-@pytest.mark.parametrize("stood", ["another", "the same"])
+@pytest.mark.parametrize("stood", ["another", pytest.param("the same", marks=pytest.mark.slow)])
 def test_overwriting_is_resumed_by_the_same_command(run_fit, tmp_path, monkeypatch, capsys, stood):
     """A finished run is done again; a killed one goes on where it stood: nine saves, of which four were made."""
     flags = ["--model.lr", "0.5"]

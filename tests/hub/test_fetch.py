@@ -58,6 +58,7 @@ def refused(result: tuple[int, str, str]) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_exactly_what_is_loaded_comes(command: Command, cache: Path, new: Publish) -> None:
     folder = new("us/whole")
     code, out, err = command("fetch", *of("us/whole"))

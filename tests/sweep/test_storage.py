@@ -46,6 +46,7 @@ def opens(url: str, together) -> None:
     open_storage(url, 1, 4)
 
 
+@pytest.mark.slow
 def test_workers_make_a_new_database_at_once(tmp_path):
     fork = multiprocessing.get_context("fork")
     for attempt in range(3):

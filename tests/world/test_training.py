@@ -65,6 +65,7 @@ def test_killed_training_goes_on(tmp_path, monkeypatch):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.slow
 def test_exported_vae_loads_with_unit_latents(tmp_path):
     train(tmp_path / "model", "VAETraining", steps=2)
     vae = AutoencoderKL.from_pretrained(tmp_path / "model", low_cpu_mem_usage=False)
