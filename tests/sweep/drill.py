@@ -26,11 +26,11 @@ FAST = ["--set", "model.backbone.steps=2", "--set", "model.iterations=2", "--set
 
 @dataclass
 class Drill:
-    """`quick`: trials run `quick_fit.py` instead of `fit`."""
+    """`fit` is the program that trials run instead of `fit`; None is the real one."""
 
     folder: Path
     storage: str
-    quick: bool = True
+    fit: str | None = "quick_fit.py"
 
     def write(self, **content: object) -> None:
         """The sweep file: a grid of betas, heartbeats of a second."""
@@ -64,8 +64,8 @@ class Drill:
         for number in (1, 2):
             os.dup2(said, number)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        if self.quick:
-            command.FIT = ("python", str(HERE / "quick_fit.py"))
+        if self.fit is not None:
+            command.FIT = ("python", str(HERE / self.fit))
         code = main(words)
         sys.stdout.flush()
         raise SystemExit(code)

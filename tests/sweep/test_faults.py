@@ -1,5 +1,6 @@
 """Workers, children and databases are killed: no trial is lost, none counted twice, retried ones resume."""
 
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -107,6 +108,33 @@ def test_trials_that_fail_say_why_and_the_others_go_on(drill):
 
 
 @pytest.mark.parametrize("drill", ["sqlite"], indirect=True)
+def test_a_full_disk_fails_the_trial_that_writes_there(drill):
+    """The real fit; the folder of the second trial is a small disk of its own."""
+    drill.fit = None
+    drill.write(space={"model.objective.beta": [0.0, 0.5, 1.0]})
+    folder = drill.out / "trial-0001"
+    folder.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        drill.run()
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert states(drill) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert "No space left on device" in drill.study().trials[1].user_attrs[REASON]
+
+
+@pytest.mark.parametrize("drill", ["sqlite"], indirect=True)
+def test_a_trial_without_memory_fails_and_says_what_to_lower(drill):
+    """The real fit, which gets no more address space while it samples."""
+    drill.fit = "starved_fit.py"
+    drill.write(space={"model.objective.beta": [0.0, 0.5, 1.0]})
+    drill.run("run", "--set", "model.backbone.steps=20", "--set", "model.store_steps=20", "--set", "data.batch_size=3")
+    assert states(drill) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert drill.study().trials[1].user_attrs[REASON].startswith("exit code 2: out of memory: add --model.engine")
+
+
+@pytest.mark.parametrize("drill", ["sqlite"], indirect=True)
 def test_ctrl_c_takes_the_child_along_and_gives_the_trial_back(drill):
     worker = drill.start("run", **SLOW)
     wait(lambda: drill.records(0) == 1)
@@ -138,6 +166,10 @@ def test_another_sweep_file_is_refused_and_more_budget_is_not(drill):
     drill.write(name=f"drill-{drill.folder.name}", space={"model.objective.beta": [0.0, 0.7]})
     assert ended(drill.start("worker")) == 2
     assert "made from another sweep file" in drill.said() and "beta.1: 0.5 -> 0.7" in drill.said()
+
+
+def states(drill: Drill) -> list[TrialState]:
+    return [trial.state for trial in drill.study().trials]
 
 
 def everything(drill: Drill) -> str:

@@ -130,7 +130,7 @@ def test_a_second_run_has_nothing_to_do(swept, capsys):
 
 def test_a_real_fit_resumes(tmp_path):
     """Worker and child are killed after the first of two jobs: the second worker does the second alone."""
-    drill = Drill(tmp_path, f"sqlite:///{tmp_path / 's.db'}", quick=False)
+    drill = Drill(tmp_path, f"sqlite:///{tmp_path / 's.db'}", fit=None)
     sets = {"data.prompts": ["a white cat", "a white goose"], "data.batch_size": 1, "model.backbone.steps": 8}
     drill.write(space={"model.objective.beta": [0.5]}, selection=sets)
     worker = drill.start()
