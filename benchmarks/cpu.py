@@ -64,14 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Measure and print."""
-    backbone, reward, updates = StableDiffusion(steps=STEPS), Darkness(), 2
-    noise = draw(JOBS, backbone.noise_shape)
+    backbone, half = StableDiffusion(steps=STEPS), StableDiffusion(steps=STEPS, dtype="bfloat16")
+    noise, updates = draw(JOBS, backbone.noise_shape), 2
 
-    def problem(engine: str, stored: int = 0) -> Problem:
-        return Problem.of(backbone, reward, JOBS, Engine(engine, stored))  # type: ignore[arg-type]
+    def problem(engine: str, stored: int = 0, backbone: StableDiffusion = backbone) -> Problem:
+        return Problem.of(backbone, Darkness(), JOBS, Engine(engine, stored))  # type: ignore[arg-type]
 
     contenders: dict[str, Callable[[], None]] = {
         "full, DNO": lambda: iterate(problem("full"), DNO(), noise, updates),
+        "full, DNO, bfloat16": lambda: iterate(problem("full", backbone=half), DNO(), noise, updates),
         "full, MIRA": lambda: iterate(problem("full"), MIRA(), noise, updates),
         "checkpoint, DNO": lambda: iterate(problem("checkpoint"), DNO(), noise, updates),
         "checkpoint, half of the steps stored, DNO": lambda: iterate(

@@ -64,10 +64,7 @@ def last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> 
     """
     last = module.look(state, problem, module.objective.attempt(problem, state.noise, state.anchor))
     state.stop(~torch.isfinite(last.reward), FAILED)
-    restored = state.status == FAILED
-    if module.drift_limit is not None:
-        start = state.begun.energies[0, state.rows]
-        restored = restored | (last.trajectory.energies[0] - start).abs().gt(module.drift_limit)
+    restored = (state.status == FAILED) | (state.beyond != 0)
     if module.keep == "best":
         restored = torch.ones_like(restored)
     state.rows = torch.where(restored, state.best_row, state.rows)

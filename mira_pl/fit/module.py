@@ -22,7 +22,7 @@ from ..rewards import Reward
 from ..trajectory import Engine, EngineName
 from ..types import Compute, Job, Noise
 from .finish import last_look
-from .monitor import evaluate, stop_finished
+from .monitor import Limits, evaluate, stop_finished
 from .solver import Solver
 from .state import FAILED, BatchState
 from .steepest import Steepest
@@ -51,6 +51,7 @@ class NoiseAlignment(Solver):
         target_reward: a job that reaches it stops.
         patience: a job whose best reward has not risen for so many iterations stops.
         drift_limit: a job whose |S_0 - S| exceeds it stops, and returns its best iterate within the limit.
+        clip_limit: the same for the fall of its CLIPScore (that of `clip`) below its start.
         elbo_pairs: pairs of the `elbo` trace column, 0 leaves it empty; costs that many U-Net calls an iteration.
         save_every: iterations between saves of the state a killed run goes on from.
         film_frames: frames of the filmstrip between start and result.
@@ -76,6 +77,7 @@ class NoiseAlignment(Solver):
         target_reward: float | None = None,
         patience: int | None = None,
         drift_limit: float | None = None,
+        clip_limit: float | None = None,
         elbo_pairs: int = 0,
         save_every: int = 1,
         film_frames: int = 4,
@@ -87,7 +89,7 @@ class NoiseAlignment(Solver):
         self.update, self.momentum = optimizer, momentum
         self.engine: EngineName = engine
         self.store_steps, self.keep = store_steps, keep
-        self.target_reward, self.patience, self.drift_limit = target_reward, patience, drift_limit
+        self.target_reward, self.patience, self.limits = target_reward, patience, Limits(drift_limit, clip_limit)
         self.elbo_pairs, self.save_every, self.film_frames = elbo_pairs, save_every, film_frames
         self.noise = nn.Parameter(torch.zeros(0, *backbone.noise_shape))
         self._before, self._began = self.noise.detach(), 0.0
@@ -98,7 +100,10 @@ class NoiseAlignment(Solver):
         """Refuse numbers that cannot be."""
         finite(target_reward=self.target_reward)
         positive(iterations=self.iterations, lr=self.lr, clip_norm=self.clip_norm, save_every=self.save_every)
-        positive(patience=self.patience, drift_limit=self.drift_limit)
+        positive(patience=self.patience, drift_limit=self.limits.drift)
+        not_negative(clip_limit=self.limits.clip)
+        if self.limits.clip is not None and self.clip is None:
+            raise ValueError("clip_limit needs a CLIPScore to watch, but model.clip is null: give model.clip a reward")
         not_negative(weight_decay=self.weight_decay, elbo_pairs=self.elbo_pairs, film_frames=self.film_frames)
         not_negative(store_steps=None if isinstance(self.store_steps, str) else self.store_steps)
         if not 0 <= self.momentum < 1:
@@ -219,14 +224,14 @@ class NoiseAlignment(Solver):
             more |= {"loser_reward": attempts.reward[others], "loser_drift": drift[others]}
         noise = self.objective.split(self.noise.detach())[state.rows]
         outcome = attempts.rows(state.rows)
-        evaluate(state, problem, outcome, noise, self.clip, self.elbo_pairs, self.drift_limit, more)
+        evaluate(state, problem, outcome, noise, self.clip, self.elbo_pairs, self.limits, more)
         return outcome
 
     def _look(self, state: BatchState, problem: Problem, attempts: Outcome) -> None:
         """Record one iteration, keep its frame, and stop the jobs that are done."""
         outcome = self.look(state, problem, attempts)
         state.keep_frame(outcome.trajectory.images, self.iterations, self.film_frames)
-        stop_finished(state, self.target_reward, self.patience, self.drift_limit)
+        stop_finished(state, self.target_reward, self.patience)
 
     def _put_back(self, state: BatchState) -> None:
         before = self._before

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -13,9 +14,34 @@ from ..problem import Outcome, Problem
 from ..rewards import Reward
 from ..runs import TRACE_COLUMNS
 from ..types import Noise
-from .state import DRIFTED, FAILED, REACHED, STALLED, BatchState
+from .state import DRIFTED, FAILED, MISMATCHED, REACHED, STALLED, BatchState
 
 MEANS = TRACE_COLUMNS[2:]  # every column but key and iteration
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a job may leave its start. One that is beyond stops, and returns its best iterate within.
+
+    Attributes:
+        drift: the largest |S_0 - S|; None is without limit.
+        clip: the largest fall of CLIPScore.
+    """
+
+    drift: float | None = None
+    clip: float | None = None
+
+    def beyond(self, columns: Mapping[str, Tensor], start_clip: Tensor | None) -> Tensor:
+        """The status of the limit that each job of a look is beyond, 0 within all of them."""
+        found = torch.zeros_like(columns["drift"], dtype=torch.long)
+        if self.clip is not None and start_clip is not None:
+            found = torch.where(start_clip - columns["clip"] > self.clip, MISMATCHED, found)
+        if self.drift is not None:
+            found = torch.where(columns["drift"].abs() > self.drift, DRIFTED, found)
+        return found
+
+
+NONE = Limits()
 
 
 @torch.no_grad()
@@ -26,10 +52,10 @@ def evaluate(
     noise: Noise,
     clip: Reward | None,
     elbo_pairs: int,
-    limit: float | None,
+    limits: Limits = NONE,
     more: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
-    """Add a row for every job that may have moved, and keep the best noise: of highest reward, within the drift limit.
+    """Add a row for every job that may have moved, and keep the best noise: of highest reward, within the limits.
 
     `more` are further columns of the trace.
     """
@@ -38,27 +64,25 @@ def evaluate(
     columns = _columns(state.anchor.energies[0, state.rows], outcome, noise)
     if clip is not None:
         columns["clip"] = clip.score(outcome.trajectory.images, problem.prompts)
+        state.start_clip = columns["clip"] if state.start_clip is None else state.start_clip
     if elbo_pairs:
         loss = problem.denoising_loss(outcome.trajectory.latents, elbo_pairs)
         state.start_loss = loss if state.start_loss is None else state.start_loss
         columns["elbo"] = loss - state.start_loss
     _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
-    better = state.moved & (outcome.reward > state.best_reward)
-    if limit is not None:
-        better = better & (columns["drift"].abs() <= limit)
+    state.beyond = limits.beyond(columns, state.start_clip)
+    better = state.moved & (outcome.reward > state.best_reward) & (state.beyond == 0)
     state.best_row = torch.where(better, state.rows, state.best_row)
     state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
     state.best_reward = torch.where(better, outcome.reward, state.best_reward)
     state.best_tick = torch.where(better, state.tick, state.best_tick)
 
 
-def stop_finished(state: BatchState, target: float | None, patience: int | None, limit: float | None) -> None:
-    """Freeze the jobs that reached their target, stopped improving, or drifted too far."""
-    if limit is not None:
-        latest = {row["key"]: row["drift"] for row in state.trace}
-        drift = torch.tensor([abs(latest.get(job.key, 0.0)) for job in state.jobs], device=state.status.device)
-        state.stop(drift > limit, DRIFTED)
+def stop_finished(state: BatchState, target: float | None, patience: int | None) -> None:
+    """Freeze the jobs that went beyond a limit, reached their target, or stopped improving."""
+    for limit in (DRIFTED, MISMATCHED):
+        state.stop(state.beyond == limit, limit)
     if target is not None:
         state.stop(state.best_reward >= target, REACHED)
     if patience is not None:

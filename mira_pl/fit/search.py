@@ -111,10 +111,10 @@ class NoiseSearch(Solver):
     def _look(self, state: SearchState, problem: Problem, more: dict[str, torch.Tensor]) -> None:
         """Record the best so far, and stop the jobs that are done."""
         best = state.best
-        evaluate(state, problem, best, state.noise, self.clip, self.elbo_pairs, None, more)
+        evaluate(state, problem, best, state.noise, self.clip, self.elbo_pairs, more=more)
         if state.tick < self.iterations:
             state.keep_frame(best.trajectory.images, self.iterations, self.film_frames)
-        stop_finished(state, self.target_reward, self.patience, None)
+        stop_finished(state, self.target_reward, self.patience)
 
     def _load(self, index: int) -> SearchState:
         if self.run is not None and self.run.state_path(index).exists():

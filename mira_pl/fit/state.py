@@ -13,10 +13,10 @@ from ..runs import write_atomic
 from ..trajectory import Trajectory
 from ..types import Compute, Images, Job, Noise, PerJob
 
-RUNNING, REACHED, STALLED, DRIFTED, FAILED, SPENT = range(6)
+RUNNING, REACHED, STALLED, DRIFTED, FAILED, SPENT, MISMATCHED = range(7)
 STATUS = (
     "finished", "reached its target reward", "stopped improving", "reached its drift limit", "failed: not finite",
-    "spent its budget",
+    "spent its budget", "reached its CLIPScore limit",
 )  # fmt: skip
 COUNTS = ("unet", "vae", "reward", "backward")
 
@@ -26,8 +26,8 @@ class BatchState:
     """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration.
 
     A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
-    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `memory` belongs to the
-    method.
+    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `beyond` names the limit
+    that a job was last seen beyond, by its status, or 0. `memory` belongs to the method.
     """
 
     trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
@@ -42,9 +42,11 @@ class BatchState:
     best_tick: Tensor
     rows: Tensor
     best_row: Tensor
+    beyond: Tensor
     tick: int = 0
     anchor: Trajectory | None = None
     start_loss: PerJob | None = None
+    start_clip: PerJob | None = None
     trace: list[dict[str, Any]] = field(default_factory=list)
     rows_last: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class BatchState:
         worst, rows = torch.full((len(jobs),), -torch.inf, device=noise.device), torch.arange(len(jobs)).to(nothing)
         start, best = noise.clone(), noise.clone()
         zeros = nothing.clone(), nothing.clone()
-        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone())
+        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone(), nothing)
 
     @property
     def begun(self) -> Trajectory:

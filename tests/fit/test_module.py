@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mira_pl import DNO, MIRA, Brightness, StableDiffusion, align, draw
+from mira_pl import DNO, MIRA, Brightness, Darkness, StableDiffusion, align, draw
 from mira_pl.fit.state import BatchState
 from mira_pl.objectives import Objective, ReNO
 from mira_pl.objectives.base import Loss
@@ -134,6 +134,32 @@ def test_patience_and_drift_limit(tiny_sd):
     for record in limited.records:
         assert abs(record["drift"]) <= 0.02
         assert record["status"] == "reached its drift limit"
+
+
+def test_a_job_stops_where_its_clipscore_falls_too_far(tiny_sd):
+    """Brightness stands in for CLIPScore: darker pictures fall, and the best within the limit is returned."""
+
+    def dark(**options):
+        backbone = StableDiffusion(str(tiny_sd), steps=3)
+        options = {"clip": Brightness(), "iterations": 6, "lr": 0.05} | options
+        return align(["a cat", "a fox"], backbone, Darkness(), DNO(), trainer=QUIET, **options)
+
+    free = dark()
+    falls = {row["key"]: 0.0 for row in free.trace}
+    for row in free.trace:
+        start = next(first["clip"] for first in free.trace if first["key"] == row["key"])
+        falls[row["key"]] = max(falls[row["key"]], start - row["clip"])
+    limit = max(falls.values()) / 2
+    limited = dark(clip_limit=limit)
+    for record in limited.records:
+        passed = falls[record["key"]] > limit
+        assert record["status"] == ("reached its CLIPScore limit" if passed else "finished")
+        assert 0 < record["clip_start"] - record["clip"] <= limit
+        rows = [row for row in limited.trace if row["key"] == record["key"]]
+        assert (rows[-1]["clip"] < rows[0]["clip"] - limit) is passed
+        assert record["reward"] == max(row["reward"] for row in rows if row["clip"] >= rows[0]["clip"] - limit)
+    with pytest.raises(ValueError, match="clip_limit needs a CLIPScore"):
+        dark(clip_limit=1.0, clip=None)
 
 
 def test_keep_best_returns_the_best_iterate(tiny_sd):
