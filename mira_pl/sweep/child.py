@@ -70,13 +70,15 @@ def last_line(log: Path, start: int) -> str:
 def share(slot: int, workers: int, gpus: int, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker's children: one GPU each, or their part of the CPU's cores as threads.
 
+    W&B's background process, if the worker has one, is not theirs: it would end their runs' files with itself.
+
     Args:
         slot: which of the machine's workers.
         workers: of this machine, in all.
         gpus: that are visible to them.
         environment: what the worker has.
     """
-    mine = dict(environment)
+    mine = {name: value for name, value in environment.items() if name != "WANDB_SERVICE"}
     if workers == 1:
         return mine
     if gpus:

@@ -20,7 +20,8 @@ from mira_pl.rewards import CLIPScore, HPSv2, PickScore
 from mira_pl.types import Job
 
 T5, CLIP = 256, 77  # tokens
-TURBO: dict[str, Any] = {"student": "emoji", "steps": 2, "guidance": 1.0, "sampler": "euler_ancestral"}
+TURBO: dict[str, Any] = {"student": "emoji", "steps": 1, "guidance": 1.0, "sampler": "euler_ancestral"}
+DIT: dict[str, Any] = {"one_step_at": 999, "guidance": 1.0}
 Parts = dict[str, Callable[[], Cost]]
 
 
@@ -58,7 +59,7 @@ STEPS: Parts = {
     "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers": published(real.sana, step, 32, 300),
     str(packaged("emoji")): lambda: step(StableDiffusion().denoiser, 16, 24),
     str(packaged("emoji_turbo")): lambda: step(StableDiffusion(**TURBO).denoiser, 16, 24),
-    str(packaged("emoji_dit")): lambda: step(PixArt("emoji").denoiser, 16, LONGEST),
+    str(packaged("emoji_dit")): lambda: step(PixArt("emoji", **DIT).denoiser, 16, LONGEST),
 }
 DECODES: Parts = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": published(real.vae, decode, 64),
@@ -67,7 +68,7 @@ DECODES: Parts = {
     "black-forest-labs/FLUX.1-schnell": published(real.vae_16, decode, 64),
     "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers": published(real.dc_ae, decode, 32),
     str(packaged("emoji")): lambda: decode(StableDiffusion(checkpoint_vae=False).vae, 16),
-    str(packaged("emoji_dit")): lambda: decode(PixArt("emoji", checkpoint_vae=False).vae, 16),
+    str(packaged("emoji_dit")): lambda: decode(PixArt("emoji", **DIT, checkpoint_vae=False).vae, 16),
 }
 SCORES: Parts = {
     "openai/clip-vit-large-patch14": published(real.clip_l, look),

@@ -64,3 +64,4 @@ def test_gpus_are_shared_out_and_threads_where_there_is_none():
     assert share(1, 2, 0, {}) == {"OMP_NUM_THREADS": str(max(1, cores // 2))}
     assert share(0, 2, 0, {"OMP_NUM_THREADS": "3"}) == {"OMP_NUM_THREADS": "3"}  # the user's
     assert share(0, 1, 4, {"A": "b"}) == {"A": "b"}
+    assert share(0, 1, 4, {"A": "b", "WANDB_SERVICE": "3-1-unix-socket"}) == {"A": "b"}

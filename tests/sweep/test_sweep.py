@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from drill import BASE, FAST, Drill, ended, kill, wait
-from offline_wandb import records
+from offline_wandb import finished, records
 
 from mira_pl.__main__ import main
 from mira_pl.runs import RunFolder
@@ -110,10 +110,10 @@ def test_the_export_is_a_table_and_a_config(swept, tmp_path):
 
 def test_wandb_has_a_run_a_trial_and_one_a_study(swept):
     runs = {}
-    for path in (swept / "out").rglob("offline-run-*/*.wandb"):
-        if "latest-run" not in str(path):
-            run = next(record.run for record in records(path) if record.HasField("run"))
-            runs[run.run_id] = run
+    folders = [path.parent for path in (swept / "out").rglob("wandb") if path.is_dir()]
+    for path in (path for folder in folders for path in finished(folder)):
+        run = next(record.run for record in records(path) if record.HasField("run"))
+        runs[run.run_id] = run
     token = study(swept).user_attrs["token"]
     best = study(swept).best_trial.user_attrs[SLOT]
     trials = {f"{token}-000{slot}-selection" for slot in (0, 1)}
