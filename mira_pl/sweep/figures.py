@@ -9,7 +9,6 @@ import matplotlib as mpl
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from optuna.trial import FrozenTrial
 
 from .results import SHOWN, Interval, Row
 from .space import Parameter
@@ -122,11 +121,6 @@ def importance(study: optuna.Study, objectives: Mapping[str, str]) -> Figure | N
     axes.set_xlabel("importance (PED-ANOVA)")
     axes.legend()
     return figure
-
-
-def signed(index: int, sign: int, trial: FrozenTrial) -> float:
-    """A value of a trial, or its negative."""
-    return sign * trial.values[index]
 
 
 def svg(figure: Figure) -> str:
