@@ -1,13 +1,12 @@
 """The prompt sets of the papers, with sources and licences. What is not ours to ship is fetched when asked for."""
 
-import csv
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .hub import Need, WebFile, ready
+from .prompt_files import from_file, from_json
 
 # The 45 Simple Animals of DDPO (MIRA, appendix A.7).
 ANIMALS = [
@@ -79,7 +78,7 @@ def animals_with_objects() -> list[str]:
 def hpdv2(style: str) -> PromptSet:
     """The 800 benchmark prompts of one style of HPDv2, from the hub."""
     need = Need(HPDV2, "benchmark", ((f"{style}.json",),), kind="dataset")
-    return PromptSet(lambda: json.loads(fetched(need).read_text("utf-8")), "{}", HPD, need)
+    return PromptSet(lambda: from_json(fetched(need)), "{}", HPD, need)
 
 
 def compbench(category: str) -> PromptSet:
@@ -99,28 +98,6 @@ def fetched(need: Need | WebFile) -> Path:
     except OSError as error:
         raise FileNotFoundError(f"{error}. These are the prompts; data.prompts may be a file of prompts too") from error
     return file
-
-
-def from_file(file: Path) -> list[str]:
-    """One prompt a line of a text file, or the column `prompt` of a .csv or .jsonl file.
-
-    Raises:
-        ValueError: the file has no such column.
-    """
-    text = file.read_text(encoding="utf-8-sig")
-    if file.suffix == ".txt":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    rows = list(csv.DictReader(text.splitlines(keepends=True))) if file.suffix == ".csv" else _json_lines(file, text)
-    if not all(isinstance(row, dict) and row.get("prompt") for row in rows):
-        raise ValueError(f"{file} has a row without a prompt: give every row a column named 'prompt'")
-    return [row["prompt"] for row in rows]
-
-
-def _json_lines(file: Path, text: str) -> list[dict[str, str]]:
-    try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no file of JSON lines ({error}): give one object a line") from error
 
 
 DDPO = "DDPO (Black et al. 2023), MIT"

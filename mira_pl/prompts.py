@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from .prompt_sets import SETS, from_file
+from .prompt_files import from_file
+from .prompt_sets import SETS
 from .types import Job
 
 FILES = (".txt", ".csv", ".jsonl")
 
 
 def expand(
-    prompts: str | Sequence[str], template: str | None, articles: Literal["original", "fixed"] = "original"
+    prompts: str | Sequence[str],
+    template: str | None,
+    articles: Literal["original", "fixed"] = "original",
+    column: str = "prompt",
 ) -> list[str]:
     """Full prompts of a set's name, of a file, or of a list.
 
@@ -24,24 +28,27 @@ def expand(
         prompts: a name of `prompt_sets.SETS`, the path of a .txt, .csv or .jsonl file, or prompts.
         template: text with {} for the prompt; None is the default.
         articles: `original` keeps the sets' own "a ant" and "a glasses", `fixed` mends them.
+        column: of a .csv or .jsonl file.
 
     Raises:
         ValueError: unknown set, nothing in the list, an empty prompt, or a template without {}.
         FileNotFoundError: there is no such file, or the set cannot be fetched.
     """
-    items, default = _items(prompts)
+    items, default = _items(prompts, column)
     template = default if template is None else template
     if not items:
         raise ValueError("the list of prompts is empty: give at least one prompt, or the name of a set")
     if any(not item.strip() for item in items):
         raise ValueError("a prompt is empty: remove it from the list")
+    if halves := [item for item in items if not item.isascii() and any("\ud800" <= sign <= "\udfff" for sign in item)]:
+        raise ValueError(f"the prompt {halves[0][:60]!r} has half of a surrogate pair, which is no character: mend it")
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no {{}} to put the prompt in")
     full = [template.replace("{}", item) for item in items]
     return full if articles == "original" else [with_right_articles(prompt) for prompt in full]
 
 
-def _items(prompts: str | Sequence[str]) -> tuple[list[str], str]:
+def _items(prompts: str | Sequence[str], column: str) -> tuple[list[str], str]:
     """The prompts and the template they stand in by default."""
     if not isinstance(prompts, str):
         return list(prompts), "{}"
@@ -50,7 +57,7 @@ def _items(prompts: str | Sequence[str]) -> tuple[list[str], str]:
     if prompts.endswith(FILES):
         if not Path(prompts).is_file():
             raise FileNotFoundError(f"there is no file of prompts {prompts}")
-        return from_file(Path(prompts)), "{}"
+        return from_file(Path(prompts), column), "{}"
     raise ValueError(
         f"no prompt set is called {prompts[:60]!r}; there are {', '.join(SETS)}, "
         f"or give a list of prompts, or a file ({', '.join(FILES)})"

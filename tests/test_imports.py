@@ -11,7 +11,7 @@ ROOT = Path(mira_pl.__file__).parent
 LEVELS = (
     ("types", "assets", "text", "ranges"),
     ("hub",),
-    ("noise", "diffusion", "flow", "schedules", "prompt_sets", "prompts"),
+    ("noise", "diffusion", "flow", "schedules", "prompt_files", "prompt_sets", "prompts"),
     ("drift", "backbones", "rewards"),
     ("trajectory",),
     ("memory",),

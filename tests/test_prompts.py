@@ -1,5 +1,6 @@
 """Prompt sets are the paper's, keys are file names, errors are one line."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mira_pl.fit import PromptData
 from mira_pl.hub import Need, WebFile
 from mira_pl.judges import parse
+from mira_pl.prompt_files import from_json
 from mira_pl.prompt_sets import ANIMALS, ONE, SETS, fetched
 from mira_pl.prompts import FILES, expand, job_key, make_jobs
 from mira_pl.world.names import SIMPLE_ANIMALS
@@ -65,20 +68,53 @@ def test_prompts_from_a_file(tmp_path: Path, name: str, content: str) -> None:
     assert expand(str(tmp_path / name), None) == ["a cat", "a dog"]
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_only_line_feeds_end_lines(tmp_path: Path, name: str) -> None:
+    """Unicode has other separators, which stand inside of prompts."""
+    prompts = ["a cat\u2028in a hat", "a dog\x85 and a pig"]
+    rows = {
+        "a.txt": prompts,
+        "a.csv": ["prompt", *prompts],
+        "a.jsonl": [json.dumps({"prompt": prompt}, ensure_ascii=False) for prompt in prompts],
+    }
+    (tmp_path / name).write_text("\n".join(rows[name]), encoding="utf-8")
+    assert expand(str(tmp_path / name), None) == prompts
+
+
+def test_another_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,prompt\na cat,no\na dog,no\n")
+    assert expand(str(tmp_path / "a.csv"), None, column="text") == ["a cat", "a dog"]
+    assert [job.prompt for job in PromptData(str(tmp_path / "a.csv"), column="text").jobs] == ["a cat", "a dog"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text\na cat\n", "a row without a prompt"),
-        ("a.jsonl", '{"prompt": "a cat"}\n["a dog"]\n', "a row without a prompt"),
-        ("a.jsonl", "a cat\n", "no file of JSON lines"),
-        ("a.txt", " \n", "the list of prompts is empty"),
+        ("a.csv", b"text;seed\na cat;1\n", r"a\.csv, row 1: no text in column 'prompt' \(columns: text;seed\)"),
+        ("a.csv", b"prompt\na cat\n \n", "row 2: no text"),
+        ("a.csv", b'prompt\n"a cat\n', r"a\.csv is no table of comma-separated values \(unexpected end of data\)"),
+        ("a.csv", b"prompt\n" + b"a" * 200_000, "field larger than field limit"),
+        ("a.jsonl", b'{"prompt": "a cat"}\n["a dog"]\n', r"row 2: no text in column 'prompt' \(columns: none\)"),
+        ("a.jsonl", b'{"prompt": 5}\n', "row 1: no text"),
+        ("a.jsonl", b"a cat\n", "no file of JSON lines"),
+        ("a.jsonl", b'{"prompt": "a \\ud800 cat"}\n', "half of a surrogate pair"),
+        ("a.txt", b" \n", "the list of prompts is empty"),
+        ("a.txt", "a caf\xe9".encode("latin-1"), r"a\.txt is not UTF-8 .* at byte 5\): save it as UTF-8"),
+        ("a.txt", "a cat".encode("utf-16"), "is not UTF-8"),
     ],
 )
-def test_a_file_that_is_none_of_prompts(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+def test_a_file_that_is_none_of_prompts(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
         expand(str(tmp_path / name), None)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", ['["a cat"', '{"a": 1}', '["a cat", 3]'])
+def test_a_damaged_list_of_prompts(tmp_path: Path, content: str) -> None:
+    (tmp_path / "anime.json").write_text(content)
+    with pytest.raises(ValueError, match=r"anime\.json is no .*: delete the file and fetch it again"):
+        from_json(tmp_path / "anime.json")
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -21,6 +21,7 @@ class PromptData(L.LightningDataModule):
         prompts: the name of a set (see `mira_pl.prompt_sets.SETS`), a .txt, .csv or .jsonl file, or a list of prompts.
         template: text with {} for the prompt; None is the paper's for sets and none for files and lists.
         articles: `original` keeps the sets' own "a ant", `fixed` makes it "an ant".
+        column: of a .csv or .jsonl file, the one with the prompts; the others are not read.
         start: leave out the first so many prompts.
         limit: use the first so many of the others only.
         seeds: every prompt is solved under every seed.
@@ -33,6 +34,7 @@ class PromptData(L.LightningDataModule):
         prompts: str | list[str] = "animals",
         template: str | None = None,
         articles: Literal["original", "fixed"] = "original",
+        column: str = "prompt",
         start: int = 0,
         limit: int | None = None,
         seeds: Sequence[int] = (0,),
@@ -46,7 +48,7 @@ class PromptData(L.LightningDataModule):
             raise ValueError(f"limit must be at least 1, got {limit}; null takes every prompt")
         if start < 0:
             raise ValueError(f"start must be at least 0, got {start}")
-        chosen = expand(prompts, template, articles)[start:][:limit]
+        chosen = expand(prompts, template, articles, column)[start:][:limit]
         if not chosen:
             raise ValueError(f"start {start} leaves no prompt: the set is shorter")
         self.budget = budget
