@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..experiments.page import page as run_html
 from ..fit.cli import hush
@@ -47,8 +48,8 @@ def main(argv: Sequence[str]) -> None:
     """
     hush()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    options = read(argv)
     try:
+        options = read(argv)
         sweep = load(options.config, settings(options.set), options.budget_trials if options.what == "run" else None)
         out = options.out or Path("runs/sweeps") / sweep.name
         storage = options.storage or default_storage(sweep, out)
@@ -115,9 +116,9 @@ def worker(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
 def status(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     """Print the table."""
     study, sweep = look(sweep, connect(sweep, storage))
-    table = Table(show_header=False, title=f"sweep {sweep.name}")
+    table = Table(show_header=False, title=Text(f"sweep {sweep.name}"))  # a reason may hold brackets: no markup
     for name, value in states.rows(study, sweep):
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))
     Console(width=160).print(table)
 
 

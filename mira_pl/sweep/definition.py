@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,8 @@ Overlay = Mapping[str, Any]
 """Dotted keys of a fit and their values."""
 
 SAMPLERS = ("tpe", "grid", "random")
+NAME = re.compile(r"\w[\w.-]*")
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 KEYS = (
     "name", "base", "space", "methods", "sampler", "seed", "objectives", "constraints", "stop", "selection", "report",
     "budget", "storage", "heartbeat", "grace",
@@ -25,15 +28,15 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may cost; None is no limit, trials have one always.
+    """What a study may cost; None is no limit.
 
     Attributes:
-        trials: retries of lost workers do not count.
+        trials: retries of lost workers do not count; None is a whole grid, and 20 of anything else.
         hours: of trials, summed over the workers.
         unet_calls: of all jobs of all trials.
     """
 
-    trials: int = 20
+    trials: int | None = None
     hours: float | None = None
     unet_calls: float | None = None
 
@@ -90,9 +93,10 @@ def load(path: Path, settings: Mapping[str, str], trials: int | None = None) -> 
     if unknown:
         near = difflib.get_close_matches(str(unknown[0]), KEYS, 1)
         raise ValueError(f"{path}: no key {unknown[0]!r}" + (f". Did you mean {near[0]!r}?" if near else ""))
-    base = tuple(config_path(path, name) for name in listed(given.get("base", [])))
-    if not base:
-        raise ValueError(f"{path}: give base, the fit configs that are swept")
+    names = listed(given.get("base", []))
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: give base, the paths of the fit configs that are swept; got {names!r}")
+    base = tuple(config_path(path, name) for name in names)
     space = read_space(path, given)
     budget = part(path, "budget", Budget, given.get("budget") or {})
     sweep = Sweep(
@@ -121,9 +125,17 @@ def check(path: Path, sweep: Sweep) -> None:
     """Refuse numbers that cannot be."""
     if sweep.sampler not in SAMPLERS:
         raise ValueError(f"{path}: sampler must be one of {', '.join(SAMPLERS)}, got {sweep.sampler!r}")
-    wrong = {"heartbeat": sweep.heartbeat, "grace": sweep.grace, "budget.trials": sweep.budget.trials}
+    if not NAME.fullmatch(sweep.name):
+        raise ValueError(f"{path}: name must be letters, digits, '_', '-' and '.' inside, got {sweep.name!r}")
+    if sweep.storage is not None and not isinstance(sweep.storage, str):
+        raise ValueError(f"{path}: storage must be a URL, got {type(sweep.storage).__name__}")
+    wrong = {"heartbeat": sweep.heartbeat, "grace": sweep.grace}
+    if sweep.budget.trials is not None:
+        wrong["budget.trials"] = sweep.budget.trials
     if sweep.stop is not None:
         wrong["stop.after"] = sweep.stop.after
+        if not isinstance(sweep.stop.p, float) or not 0 < sweep.stop.p < 1:
+            raise ValueError(f"{path}: stop.p must be a number between 0 and 1, got {sweep.stop.p!r}")
     for name, value in wrong.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{path}: {name} must be a whole number of at least 1, got {value!r}")
@@ -154,7 +166,16 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
-    return content
+    return numbers(content)
+
+
+def numbers(given: Any) -> Any:
+    """The same with `1e-3` as a number, as the configs of `fit` have it; YAML 1.1 would have it written `1.0e-3`."""
+    if isinstance(given, dict):
+        return {key: numbers(value) for key, value in given.items()}
+    if isinstance(given, list):
+        return [numbers(value) for value in given]
+    return float(given) if isinstance(given, str) and EXPONENT.fullmatch(given) else given
 
 
 def config_path(sweep: Path, name: str) -> Path:
@@ -170,13 +191,17 @@ def listed(given: Any) -> list[Any]:
 
 def read_space(path: Path, given: Mapping[str, Any]) -> Space:
     """`space` and `methods`."""
-    methods = {}
-    for name, content in (given.get("methods") or {}).items():
+    methods, listed_methods = {}, given.get("methods") or {}
+    if not isinstance(listed_methods, Mapping) or not all(isinstance(name, str) for name in listed_methods):
+        raise ValueError(f"{path}: methods must map names to {{config, space}}, got {listed_methods!r}")
+    for name, content in listed_methods.items():
         content = content or {}
-        if not isinstance(content, Mapping) or not set(content) <= {"config", "space"} or ":" in str(name):
+        if not isinstance(content, Mapping) or not set(content) <= {"config", "space"} or not NAME.fullmatch(name):
             raise ValueError(f"{path}: methods.{name} takes config and space, got {content!r}")
+        if not isinstance(content.get("config", ""), str):
+            raise ValueError(f"{path}: methods.{name}.config must be the path of a config, got {content['config']!r}")
         config = config_path(path, content["config"]) if "config" in content else None
-        methods[str(name)] = Method(str(name), config, parameters(content.get("space") or {}, str(name)))
+        methods[name] = Method(name, config, parameters(content.get("space") or {}, name))
     shared = parameters(given.get("space") or {})
     if doubled := [p.key for m in methods.values() for p in m.parameters if p.key in {one.key for one in shared}]:
         raise ValueError(f"{path}: {doubled[0]} stands in space and under a method: leave it in one of them")

@@ -58,11 +58,17 @@ def mean_measures(jobs: Collection[Measures]) -> dict[str, float]:
 
 
 def config(sweep: Sweep, trial: FrozenTrial) -> dict[str, Any]:
-    """What `fit` takes to run a trial's parameters on the data of the base fit."""
+    """What `fit` takes to run a trial as it was measured, but on the data of the base fit.
+
+    Of several sets of the selection what they have in common counts.
+    """
     method = trial.params.get(METHOD)
     names = {parameter.name: parameter.key for parameter in sweep.space.of(method)}
     values = {names[name]: value for name, value in trial.params.items() if name != METHOD}
-    found = parsed(sweep, method, values, {})
+    first, *others = sweep.selection or ({},)
+    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    overlay = {key: value for key, value in shared.items() if not key.startswith("data.")}
+    found = parsed(sweep, method, values, overlay)
     return {name: content for name, content in found.items() if name not in SKIPPED}
 
 

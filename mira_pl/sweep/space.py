@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def ranged(key: str, given: Mapping[str, Any], method: str | None) -> Parameter:
     """A range of numbers."""
     low, high, step, log = given["low"], given["high"], given.get("step"), given.get("log", False)
     numbers = [value for value in (low, high, step) if value is not None]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) for value in numbers):
         raise ValueError(f"space: low, high and step of {key} must be numbers, got {dict(given)!r}")
     if given.get("type", "float") not in ("int", "float") or not isinstance(log, bool):
         raise ValueError(f"space: {key} has type int or float and log true or false, got {dict(given)!r}")

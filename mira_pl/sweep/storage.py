@@ -23,9 +23,10 @@ MEETINGS = 5
 """How often workers may meet while they make the tables of a new database."""
 RETRY = RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
 JOURNAL = "journal:"
+FORMS = "give sqlite:///file, postgresql://user@host/base or journal:file"
 UNREACHABLE = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
-USER = re.compile(r"(?P<before>\w://[^\s:/@]*):[^\s]*@")
-QUERY = re.compile(r"(?i)(?P<before>(?:password|passwd|pwd|sslpassword)\s*=\s*)[^&\s'\"]+")
+USER = re.compile(r"(?P<before>\w:/{0,2}[^\s:/@]*):.*@")
+QUERY = re.compile(r"(?i)(?P<before>(?:password|passwd|pwd|sslpassword)\s*=\s*)('[^']*'|\"[^\"]*\"|[^&\s'\"]+)")
 
 
 def redact(text: str) -> str:
@@ -51,9 +52,7 @@ def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path)))
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in ("sqlite", "postgresql"):
-        raise ValueError(
-            f"storage {redact(url)!r} is none: give sqlite:///file, postgresql://user@host/base or journal:file"
-        )
+        raise ValueError(f"a storage is none: {FORMS}")
     options: dict = {"pool_pre_ping": True}  # a connection may have died with the server
     if scheme == "sqlite":
         Path(rest.removeprefix("/").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +67,9 @@ def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
         )
     except UNREACHABLE as error:
         raise OSError(f"cannot reach the storage {redact(url)}: {redact(first_line(error))}") from None
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except ValueError:  # of a port that is no number, and may be a password without its host
+        raise ValueError(f"a storage is none: {FORMS}") from None
+    except (ArgumentError, NoSuchModuleError, ImportError, ProgrammingError) as error:
         raise ValueError(f"cannot use the storage {redact(url)}: {redact(first_line(error))}") from None
 
 

@@ -19,6 +19,8 @@ from .definition import Sweep, difference
 from .space import METHOD
 from .storage import open_storage
 
+TRIALS = 20
+"""Of a sampler that never comes to an end, where the budget names no number."""
 SLOT, REASON, READY, IDENTITY, JOBS, TOKEN = "slot", "reason", "ready", "definition", "jobs", "token"
 REPORTED = "report:"
 CREATION = 60.0
@@ -131,9 +133,9 @@ def pruner(sweep: Sweep) -> BasePruner:
 
 def planned(sweep: Sweep) -> list[dict]:
     """What is fixed of every trial of the budget: all of a grid or of random points, the method before TPE."""
-    amount = sweep.budget.trials
     if sweep.sampler == "grid":
-        return sweep.space.grid()[:amount]
+        return sweep.space.grid()[: sweep.budget.trials]
+    amount = sweep.budget.trials or TRIALS
     if sweep.sampler == "random":
         return sweep.space.random(amount, sweep.seed)
     methods = list(sweep.space.methods)
@@ -193,10 +195,11 @@ class Spent:
 
 
 def spent(trials: Iterable[FrozenTrial]) -> Spent:
-    """Of all trials, retries and failed ones too."""
-    seconds = calls = 0.0
+    """Of all trials, retries and failed ones too. A retry counts the calls of the attempts before it once more."""
+    seconds, calls = 0.0, dict[int, float]()
     for trial in trials:
         if trial.duration is not None:
             seconds += trial.duration.total_seconds()
-        calls += trial.user_attrs.get("unet_calls", 0.0)
-    return Spent(seconds / 3600, calls)
+        slot = trial.user_attrs.get(SLOT, -1)
+        calls[slot] = max(calls.get(slot, 0.0), trial.user_attrs.get("unet_calls", 0.0))
+    return Spent(seconds / 3600, sum(calls.values()))

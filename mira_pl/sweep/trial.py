@@ -180,8 +180,9 @@ class Watch:
         return "worse than the best trial, by the signed-rank test over jobs" if self.trial.should_prune() else None
 
     def dominated(self, jobs: Jobs) -> str | None:
-        """Several objectives: some finished trial was better in all of them, on every job so far."""
-        done = self.trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """Several objectives: some finished trial was better in all of them, on every job so far, and is allowed."""
+        complete = self.trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = [other for other in complete if all(excess <= 0 for excess in other.constraints.values())]
         others = {other.user_attrs[SLOT]: other.user_attrs[JOBS] for other in counted(done) if JOBS in other.user_attrs}
         assert self.sweep.stop is not None
         winner = dominated_by(jobs, others, self.sweep.objectives, self.sweep.stop.after)

@@ -55,6 +55,15 @@ def test_methods_have_the_same_budget(monkeypatch):
         ({"objectives": {"reward": "up"}}, "maximize or minimize"),
         ({"objectives": {"rewrad": "maximize"}}, "rewrad"),
         ({"constraints": ["drift < 1"]}, "write `drift <= 0.5`"),
+        ({"name": "../../evil"}, "name must be letters, digits"),
+        ({"base": 5}, "give base, the paths"),
+        ({"storage": 5}, "storage must be a URL, got int"),
+        ({"methods": ["MIRA"]}, "methods must map names to"),
+        ({"methods": {1: {}}}, "methods must map names to"),
+        ({"methods": {"a/b": {}}}, "methods.a/b takes config and space"),
+        ({"methods": {"MIRA": {"config": None}}}, "methods.MIRA.config must be the path of a config, got None"),
+        ({"space": {"model.lr": {"low": 1, "high": float("inf")}}}, "must be numbers"),
+        ({"stop": {"p": 5}}, "stop.p must be a number between 0 and 1"),
         ({"budget": {"trails": 3}}, "budget takes trials, hours, unet_calls"),
         ({"budget": {"trials": 0}}, "budget.trials must be a whole number of at least 1"),
         ({"budget": {"hours": -1}}, "budget.hours must be above 0"),
@@ -140,3 +149,21 @@ def test_set_beats_the_sets_and_may_not_mix_them(tmp_path):
         load(write(tmp_path, selection=one, report=other), {"data.prompts": "white_animals"})
     with pytest.raises(ValueError, match=r"--set model\.objective\.beta: .* searches it"):
         load(write(tmp_path), {"model.objective.beta": "1"})
+
+
+def test_exponents_are_numbers_as_in_the_configs_of_fit(tmp_path):
+    (tmp_path / "s.yaml").write_text(
+        f"base: {ROOT / 'configs' / 'emoji_darkness.yaml'}\nbudget: {{unet_calls: 1e6}}\n"
+        "space: {model.lr: {low: 1e-3, high: 1E-1, log: true}, model.weight_decay: [1e-3, 1e-2]}\n"
+    )
+    sweep = load(tmp_path / "s.yaml", {})
+    assert sweep.budget.unet_calls == 1e6
+    assert [(p.low, p.high, p.values) for p in sweep.space.parameters] == [(1e-3, 0.1, ()), (0.0, 0.0, (1e-3, 1e-2))]
+
+
+def test_a_grid_without_a_budget_is_whole(tmp_path):
+    """Thirty points; of anything else there are twenty."""
+    space = {"model.lr": [n / 100 for n in range(1, 11)], "model.weight_decay": [0.0, 0.1, 0.2]}
+    assert len(planned(load(write(tmp_path, space=space, sampler="grid"), {}))) == 30
+    assert len(planned(load(write(tmp_path, space=space, sampler="grid", budget={"trials": 7}), {}))) == 7
+    assert len(planned(load(write(tmp_path, space=space, sampler="random"), {}))) == 20

@@ -23,12 +23,28 @@ def test_a_password_among_the_options():
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unrecognized arguments: --stroage postgresql://me:s3cret@db/x",
+        "no postgresql:me:s3cret@db/x",
+        "no postgresql:/me:s3cret@db/x",
+        "no postgresql://me:my s3cret@db/x",
+        "host=db password='my s3cret' user=me",
+    ],
+)
+def test_a_password_in_an_odd_place(text):
+    assert "s3cret" not in redact(text) and "***" in redact(text)
+
+
 @pytest.mark.parametrize("text", ["sqlite:////tmp/a@b.db", "postgresql://user@host/base", "at 12:30 a@b wrote"])
 def test_what_has_none_is_left_alone(text):
     assert redact(text) == text
 
 
-@pytest.mark.parametrize("url", ["study.db", "mysql://u:s3cret@h/b", "redis://h", "postgres://u:s3cret@h/b"])
+@pytest.mark.parametrize(
+    "url", ["study.db", "mysql://u:s3cret@h/b", "redis://h", "postgres://u:s3cret@h/b", "postgresql://u:s3cret/b"]
+)
 def test_what_is_no_storage(url):
     with pytest.raises(ValueError, match="give sqlite:///file, postgresql://user@host/base or journal:file") as error:
         open_storage(url, 1, 4)

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import optuna
@@ -11,12 +12,14 @@ import yaml
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+from mira_pl.__main__ import main
+from mira_pl.commands.sweep import status
 from mira_pl.sweep.definition import Sweep, load
 from mira_pl.sweep.presence import Presence, own_name, seen
 from mira_pl.sweep.recovery import reap
 from mira_pl.sweep.status import rows
 from mira_pl.sweep.storage import RETRIES
-from mira_pl.sweep.study import REASON, SLOT, best, counted, create_or_join, join, latest, look, spent
+from mira_pl.sweep.study import REASON, SLOT, best, connect, counted, create_or_join, join, latest, look, spent
 
 BASE = str(Path(__file__).parents[2] / "configs" / "emoji_darkness.yaml")
 BETA, KEYS = "model.objective.beta", ["cat-s0", "dog-s0"]
@@ -153,6 +156,39 @@ def test_hours_and_calls_are_counted(make):
         study.tell(trial, (1.0, 1.0, 1.0))
     assert spent(study.trials).exceeds(sweep) == "budget.unet_calls of 50 is spent"
     assert ("stopped", "budget.unet_calls of 50 is spent") in rows(study, sweep)
+
+
+def test_a_retry_counts_the_calls_of_the_attempt_before_once(make):
+    """The folder is the same, so the calls of a retry are those of both."""
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    for state, calls in ((TrialState.FAIL, 100), (TrialState.COMPLETE, 130)):
+        trial = optuna.trial.create_trial(
+            state=state, values=[1.0] * 3 if state == TrialState.COMPLETE else None,
+            user_attrs={SLOT: 7, "unet_calls": calls},
+        )  # fmt: skip
+        study.add_trial(trial)
+    assert spent(study.trials).unet_calls == 130
+
+
+def test_status_shows_reasons_as_they_are(make, tmp_path, capsys):
+    """Brackets are no markup of the table."""
+    sweep, url = make(), f"sqlite:///{tmp_path / 's.db'}"
+    study = create_or_join(sweep, connect(sweep, url), KEYS)
+    for reason in ("exit code 1: cannot open [/work/x/y]", "[enforce fail at alloc_cpu.cpp:117] no memory"):
+        trial = take(study, sweep)
+        trial.set_user_attr(REASON, reason)
+        study.tell(trial, state=TrialState.FAIL)
+    status(sweep, url, tmp_path, Namespace())
+    said = capsys.readouterr().out
+    assert "cannot open [/work/x/y]" in said and "[enforce fail at alloc_cpu.cpp:117] no memory" in said
+
+
+def test_a_password_in_a_wrong_flag_is_not_said(capsys):
+    assert main(["sweep", "status", "--config", "b.yaml", "--stroage", "postgresql://me:s3cret@db/x"]) == 2
+    assert main(["sweep", "postgresql://me:s3cret@db/x", "--config", "b.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "s3cret" not in said and "--stroage" in said
 
 
 def test_status_counts_slots_retries_and_workers(make):

@@ -106,6 +106,7 @@ def test_the_export_is_a_table_and_a_config(swept, tmp_path):
     assert main(["fit", "--config", config, *flags]) == 0
     held = RunFolder(tmp_path / "best").config()["model"]
     assert held["objective"]["init_args"]["beta"] == best.params["model.objective.beta"] and held["iterations"] == 2
+    assert held["lr"] == 0.5  # of the selection
 
 
 def test_wandb_has_a_run_a_trial_and_one_a_study(swept):

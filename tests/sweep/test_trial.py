@@ -80,6 +80,21 @@ def test_several_objectives_stop_where_a_finished_trial_is_better_in_all(tmp_pat
     done.look(final=True)  # there is nothing left to save
 
 
+def test_what_breaks_a_constraint_stops_nothing(tmp_path):
+    """A hacked trial may be better in every objective: it is none to be measured by."""
+    ways = {"reward": "maximize", "clip": "minimize"}
+    sweep = sweep_of(tmp_path, objectives=ways, stop={"after": 3}, constraints=["drift <= 0.5"])
+    study = create_or_join(sweep, InMemoryStorage(), [key(prompt) for prompt in PROMPTS])
+    hacked = watch(sweep, study, tmp_path / "hacked")
+    write(hacked, 0.0, 8)
+    hacked.trial.set_constraint("drift <= 0.5", 0.5)
+    finish(hacked, 1.0, 50.0)
+    honest = watch(sweep, study, tmp_path / "honest")
+    write(honest, 5.0, 3)
+    honest.look(final=True)
+    assert len(honest.reported) == 3
+
+
 def test_without_a_rule_nothing_is_stopped(tmp_path):
     sweep = sweep_of(tmp_path, objectives={"reward": "maximize"}, stop=False)
     study = create_or_join(sweep, InMemoryStorage(), [key(prompt) for prompt in PROMPTS])
