@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 logger = logging.getLogger(__name__)
+SHOWN = 60  # characters of a prompt; what is cut off is shown whole
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], longest: int, reader: str) -> Any:
@@ -23,4 +24,5 @@ def warn_of_cuts(tokenizer: Any, prompts: Sequence[str], longest: int, reader: s
 
 @functools.lru_cache(maxsize=1024)
 def _warn_once(prompt: str, longest: int, cut: str, reader: str) -> None:
-    logger.warning("%s reads %d tokens of the prompt %.60r: %.60r is cut off", reader, longest, prompt, cut)
+    start = prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 1]}…"
+    logger.warning("%s reads %d tokens of the prompt %r: %r is cut off", reader, longest, start, cut)

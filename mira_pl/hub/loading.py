@@ -1,6 +1,8 @@
 """Weights from files that are there: safetensors, or pickles without code; every failure names the file."""
 
+import json
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .fetch import ready
-from .need import Found, Need
+from .need import Found, Need, is_weights
+
+ZIP, PICKLE = b"PK", b"\x80\x02"
+"""How files of torch.save begin, and those from before 2020."""
 
 LAYOUTS = {
     "text_model.": "a CLIPModel of transformers",
@@ -43,7 +48,8 @@ def load_part(from_pretrained: Callable[..., Any], need: Need, **options: Any) -
     except Exception as error:  # of three libraries, none of which reliably says which file is wrong
         corrupt = next(filter(broken, found.files.values()), None)
         if corrupt is not None:
-            raise ValueError(f"corrupt weights in {corrupt}: delete the file and fetch it again") from error
+            what = "weights in" if is_weights(corrupt.name) else "file"
+            raise ValueError(f"corrupt {what} {corrupt}: delete the file and fetch it again") from error
         raise ValueError(f"cannot load {found.folder}: {first_line(error)}") from error
 
 
@@ -145,14 +151,20 @@ def finite(tensor: Tensor) -> bool:
 
 
 def broken(file: Path) -> bool:
-    """Whether a file of safetensors is cut off or is none; of other files nothing is said."""
-    if file.suffix != ".safetensors":
-        return False
+    """Whether a file of weights or of JSON is cut off or is none; of other files nothing is said."""
+    if file.suffix in (".pt", ".pth"):
+        with file.open("rb") as opened:
+            start = opened.read(2)
+        return not (zipfile.is_zipfile(file) if start == ZIP else start == PICKLE)
     try:
-        with safe_open(file, "pt"):
-            return False
-    except SafetensorError:
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif file.suffix == ".safetensors":
+            with safe_open(file, "pt"):
+                pass
+    except (SafetensorError, ValueError):
         return True
+    return False
 
 
 def layout_of(weights: Mapping[str, Tensor]) -> str:

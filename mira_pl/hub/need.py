@@ -12,7 +12,8 @@ from huggingface_hub.utils import validate_repo_id
 
 Kind = Literal["model", "dataset"]
 INDEX = ".safetensors.index.json"
-WEIGHTS = (".safetensors", ".pt", ".pth")
+SINGLE = ".safetensors"
+WEIGHTS = (SINGLE, ".pt", ".pth")
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 EMOJI = "emoji"
 """Names the packaged weights of the emoji world, where a hub id or a local path may stand."""
@@ -147,6 +148,11 @@ class Need:
         if self.source.endswith(PICKLED):
             raise ValueError(
                 f"{self.source} is a pickle, which could run code: give a folder or a hub id of safe weights"
+            )
+        if self.source.endswith(SINGLE) and not Path(self.source).is_file():
+            raise FileNotFoundError(
+                f"{self.source} is one file, which this class cannot load (StableDiffusion and SDXL can): give the "
+                "folder of the whole model, or a hub id"
             )
         if Path(self.source).is_file():
             raise FileNotFoundError(f"{self.source} is one file: give the folder of the whole model, or a hub id")

@@ -107,11 +107,11 @@ def test_a_broken_file(capsys, arguments, tmp_path):
     assert f"incomplete: {tmp_path / 'model'}; complete it" in said and "mira_pl fetch" not in said
 
 
-def test_no_gpu_where_one_is_asked_for(capsys, arguments, monkeypatch):
+def test_no_gpu_where_one_is_asked_for(capsys, arguments, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     code, said = doctor(capsys, *arguments, "--trainer.accelerator", "gpu")
     assert code == 1 and "trainer.accelerator is gpu, but torch sees no GPU" in said
-    code, said = doctor(capsys, "--trainer.accelerator", "gpu")
+    code, said = doctor(capsys, "--trainer.accelerator", "gpu", "--out", str(tmp_path / "other"))
     assert code == 1 and "time: unknown" in said  # that of the CPU would mislead
 
 

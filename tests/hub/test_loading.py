@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
 from mira_pl.backbones import SDXL, PixArt, StableDiffusion
-from mira_pl.hub.loading import finite, load_state_dict
+from mira_pl.hub.loading import broken, finite, load_state_dict
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
@@ -192,3 +193,23 @@ def test_a_missing_and_a_broken_shard_are_named(sharded: Path) -> None:
 def test_names_that_are_no_hub_ids(arguments, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         PixArt(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.pt", lambda file: torch.save({"a": torch.zeros(100)}, file)),
+        ("old.pth", lambda file: torch.save({"a": torch.zeros(100)}, file, _use_new_zipfile_serialization=False)),
+        ("a.safetensors", lambda file: save_file({"a": torch.zeros(100)}, file)),
+        ("a.json", lambda file: file.write_text('{"a": [1, 2, 3]}')),
+    ],
+)
+def test_a_file_that_is_cut_off_is_broken(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
+    file = tmp_path / name
+    write(file)
+    whole = file.read_bytes()
+    assert not broken(file)
+    file.write_bytes(whole[: len(whole) // 2])
+    assert broken(file) or name == "old.pth"  # which shows nothing but its beginning
+    file.write_bytes(b"no such thing")
+    assert broken(file)

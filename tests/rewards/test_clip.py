@@ -1,4 +1,5 @@
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -202,6 +203,9 @@ def test_a_prompt_that_is_cut_is_told_once(tiny_clip, images, caplog):
             CLIPScore(str(tiny_clip)).score(images[:1], [long])
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("the CLIP of a reward reads 24 tokens of the prompt 'a cat and")
+    start, cut = re.findall(r"'([^']*)'", line)  # what is cut off is shown whole, the prompt by its beginning
+    assert long.startswith(start.removesuffix("…")) and start.endswith("…") and len(start) == 60
+    assert long.replace(" ", "").endswith(cut.replace(" ", "")) and len(cut) > 150
 
 
 def test_a_clip_with_nan_names_file_and_tensor(tiny_clip, tmp_path):
