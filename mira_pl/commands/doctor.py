@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from ..fit import PromptData
 from ..fit.cli import ParsedCLI, build, hush, plain, unfinished
 from ..fit.duration import least_seconds, seconds_left
-from ..fit.estimate import file_bytes, memory
+from ..fit.estimate import Memory, file_bytes, memory
 from ..fit.needs import Needs, needs_of
 from ..fit.parts import Parts
 from ..hub import Need, WebFile
@@ -94,23 +94,30 @@ def device_of(accelerator: Any) -> torch.device:
 def show_device(parts: Parts, device: torch.device) -> str:
     """Memory that is wanted and memory that is free; returns what keeps the run from its device, or nothing."""
     accelerator = parts.config["trainer"]["accelerator"]
-    if accelerator in ("gpu", "cuda") and device.type != "cuda":
+    absent = accelerator in ("gpu", "cuda") and device.type != "cuda"
+    if absent:
+        print("\ndevice: a GPU, which is not here")
+    else:
+        name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU: the CPU"
+        print(f"\ndevice: {name}, {size(free_bytes(device))} free")
+    print(f"memory: {in_words(memory(parts), None if absent else free_bytes(device))}")
+    if absent:
         return f"trainer.accelerator is {accelerator}, but torch sees no GPU: take another machine, or give cpu"
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU: the CPU"
-    wanted = memory(parts)
-    print(f"\ndevice: {name}, {size(free_bytes(device))} free")
+    return ""
+
+
+def in_words(wanted: Memory, free: int | None) -> str:
+    """What a run wants, beside the bytes that are free where that is known."""
     if wanted.peak is None:
         known = "" if wanted.weights is None else f"; the weights alone take {size(1e9 * wanted.weights)}"
-        print(f"memory: unknown for these models or this method{known}")
-        return ""
-    fits = "" if wanted.peak * 1e9 <= free_bytes(device) else ", MORE THAN IS FREE: see configs/hardware"
+        return f"unknown for these models or this method{known}"
+    fits = "" if free is None or wanted.peak * 1e9 <= free else ", MORE THAN IS FREE: see configs/hardware"
     shares = (wanted.weights, wanted.step, wanted.pictures)
     weights, step, pictures = (size(1e9 * part) for part in shares if part is not None)
-    print(
-        f"memory: about {size(1e9 * wanted.peak)}{fits} (weights {weights}, one step {step}, decoding and scoring "
-        f"{pictures}; counted from shapes, not measured)"
+    return (
+        f"about {size(1e9 * wanted.peak)}{fits} (weights {weights}, one step {step}, decoding and scoring {pictures}; "
+        "counted from shapes, not measured)"
     )
-    return ""
 
 
 def show_run(parts: Parts, device: torch.device | None) -> None:

@@ -165,6 +165,8 @@ class Need:
             ) from error
 
     def _check_class(self, name: str, file: Path) -> None:
+        if file.name == "scheduler_config.json" and "_class_name" not in read_json(file):
+            raise ValueError(f"{file} names no scheduler, as an empty one would: delete the file and fetch it again")
         if not self.classes or file.name not in ("model_index.json", "config.json"):
             return
         described = read_json(file)

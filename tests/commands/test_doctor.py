@@ -113,6 +113,7 @@ def test_no_gpu_where_one_is_asked_for(capsys, arguments, monkeypatch, tmp_path)
     assert code == 1 and "trainer.accelerator is gpu, but torch sees no GPU" in said
     code, said = doctor(capsys, "--trainer.accelerator", "gpu", "--out", str(tmp_path / "other"))
     assert code == 1 and "time: unknown" in said  # that of the CPU would mislead
+    assert "device: a GPU, which is not here" in said and "memory: about" in said  # which needs no card to be known
 
 
 @pytest.mark.parametrize(
