@@ -111,9 +111,11 @@ PUBLISHED = {
     "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers": Published(
         "NSCL v2-custom", SANA, width=None, step=Cost(3.296, 2.967, 2.846), decode=Cost(15.49, 8.369, 8.379)
     ),
-    "openai/clip-vit-large-patch14": Published("MIT", {"": 427_616_513}, score=Cost(0.3601, 0.1620, 0.1685)),
+    "openai/clip-vit-large-patch14": Published(
+        "MIT (of its code)", {"": 427_616_513}, score=Cost(0.3601, 0.1620, 0.1685)
+    ),
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": Published("MIT", {"": CLIP_H}, score=VIT_H),
-    "yuvalkirstain/PickScore_v1": Published("MIT", {"": CLIP_H}, score=VIT_H),
+    "yuvalkirstain/PickScore_v1": Published("MIT (of its code)", {"": CLIP_H}, score=VIT_H),
     "xswu/HPSv2": Published("Apache-2.0", {"": CLIP_H}, width=2, score=VIT_H),
     "THUDM/ImageReward": Published("Apache-2.0", {"": 446_206_689}, score=Cost(0.2717, 0.1378, 0.1417)),
     "Salesforce/blip-vqa-base": Published("BSD-3-Clause", {"": 361_230_140}, score=Cost(0.4950, 0.1506, 0.1632)),
