@@ -146,10 +146,12 @@ def check(path: Path, sweep: Sweep) -> None:
         raise ValueError(f"{path}: seed must be a whole number, got {sweep.seed!r}")
     if sweep.grace <= sweep.heartbeat:
         raise ValueError(f"{path}: grace must be above heartbeat ({sweep.heartbeat} s), got {sweep.grace}")
-    searched = {p.key for method in sweep.space.methods or (None,) for p in sweep.space.of(method)}
+    searched = {bare(p.key) for method in sweep.space.methods or (None,) for p in sweep.space.of(method)}
     for key in sweep.settings:
-        if key in searched:
+        if bare(key) in searched:
             raise ValueError(f"--set {key}: {path} searches it")
+        if key in ("", "config", "out", "wandb.id"):
+            raise ValueError(f"--set {key!r} is the sweep's own: change {path}, or give --out")
         if all(any(key in overlay for overlay in part) for part in (sweep.selection, sweep.report)):
             raise ValueError(f"--set {key}: {path} sets it apart for selection and report; change it there")
     if not sweep.space.parameters and not sweep.space.methods:
@@ -167,6 +169,11 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
     return numbers(content)
+
+
+def bare(key: str) -> str:
+    """The one spelling of a key: `model.objective.beta` may be written `model.objective.init_args.beta`."""
+    return key.replace(".init_args.", ".")
 
 
 def numbers(given: Any) -> Any:
@@ -238,7 +245,7 @@ def identity(
     given: Mapping[str, Any], base: Sequence[Path], space: Space, settings: Mapping[str, str]
 ) -> dict[str, Any]:
     """Everything that decides what the trials are, with the contents of the configs; where they lie does not."""
-    fixed = {"budget", "storage", "heartbeat", "grace", "base", "methods", "report"}
+    fixed = {"budget", "storage", "heartbeat", "grace", "base", "methods"}
     methods = {
         name: {"config": read(method.config) if method.config else None, "space": given["methods"][name].get("space")}
         if given["methods"][name]

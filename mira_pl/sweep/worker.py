@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,10 +140,17 @@ def quietly(sweep: Sweep, storage: str, out: Path, post: Post) -> None:
         work(sweep, storage, out, post)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception:  # its process ends here: what went wrong is said without the storage's password
+        sys.stderr.write(redact(traceback.format_exc()))
+        raise SystemExit(1) from None
 
 
 def work_together(sweep: Sweep, storage: str, out: Path, workers: int, trials: int | None) -> None:
-    """So many workers on this machine; returns when the last one has ended. The storage's URL goes through a pipe."""
+    """So many workers on this machine; returns when the last one has ended. The storage's URL goes through a pipe.
+
+    Raises:
+        OSError: a worker ended otherwise than in order; the others have done what they could.
+    """
     if workers == 1:
         work(sweep, storage, out, Post(0, 1, trials))
         return
@@ -165,3 +173,6 @@ def work_together(sweep: Sweep, storage: str, out: Path, workers: int, trials: i
         for process in processes:
             process.join()
         raise
+    if lost := [process.exitcode for process in processes if process.exitcode]:
+        codes = ", ".join(map(str, lost))
+        raise OSError(f"{len(lost)} of {workers} workers were lost (exit codes {codes}): the same command goes on")

@@ -1,6 +1,7 @@
 """The sweep file: the shipped ones, what is refused, and what makes two of them different."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,11 @@ def test_set_beats_the_sets_and_may_not_mix_them(tmp_path):
     assert told["--model.lr"] == "0.1" and told["--model.objective.beta"] == "2.0"
     with pytest.raises(ValueError, match="sets it apart for selection and report"):
         load(write(tmp_path, selection=one, report=other), {"data.prompts": "white_animals"})
+    with pytest.raises(ValueError, match=r"--set model\.objective\.init_args\.beta: .* searches it"):
+        load(write(tmp_path), {"model.objective.init_args.beta": "1"})
+    for own in ("", "config", "out"):
+        with pytest.raises(ValueError, match="is the sweep's own"):
+            load(write(tmp_path), {own: "5"})
     with pytest.raises(ValueError, match=r"--set model\.objective\.beta: .* searches it"):
         load(write(tmp_path), {"model.objective.beta": "1"})
 
@@ -167,3 +173,24 @@ def test_a_grid_without_a_budget_is_whole(tmp_path):
     assert len(planned(load(write(tmp_path, space=space, sampler="grid"), {}))) == 30
     assert len(planned(load(write(tmp_path, space=space, sampler="grid", budget={"trials": 7}), {}))) == 7
     assert len(planned(load(write(tmp_path, space=space, sampler="random"), {}))) == 20
+
+
+def test_another_report_set_is_another_study(tmp_path):
+    """Else results of the old one would stand under the new one's name."""
+    old, new = ({"data.prompts": [f"a {animal}"]} for animal in ("dog", "tiger"))
+    before, after = (load(write(tmp_path, report=one), {}).identity for one in (old, new))
+    assert difference(before, after) == ["report.data.prompts.0: a dog -> a tiger"]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "settings", "words"),
+    [
+        ({"elbo": "minimize"}, {}, "model.elbo_pairs is 0: --set model.elbo_pairs=2"),
+        ({"clip": "maximize"}, {"model.clip": "null"}, "model.clip is null"),
+        ({"elbo": "minimize"}, {"model.elbo_pairs": "2"}, None),
+    ],
+)
+def test_what_no_fit_would_measure_is_refused_before_any_runs(tmp_path, objectives, settings, words):
+    sweep = load(write(tmp_path, objectives=objectives), settings)
+    with pytest.raises(ValueError, match=words) if words else nullcontext():
+        assert job_keys(sweep)
