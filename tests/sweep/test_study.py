@@ -175,13 +175,13 @@ def test_status_shows_reasons_as_they_are(make, tmp_path, capsys):
     """Brackets are no markup of the table."""
     sweep, url = make(), f"sqlite:///{tmp_path / 's.db'}"
     study = create_or_join(sweep, connect(sweep, url), KEYS)
-    for reason in ("exit code 1: cannot open [/work/x/y]", "[enforce fail at alloc_cpu.cpp:117] no memory"):
+    for reason in ("exit code 1: cannot open [/data/x/y]", "[enforce fail at alloc_cpu.cpp:117] no memory"):
         trial = take(study, sweep)
         trial.set_user_attr(REASON, reason)
         study.tell(trial, state=TrialState.FAIL)
     status(sweep, url, tmp_path, Namespace())
     said = capsys.readouterr().out
-    assert "cannot open [/work/x/y]" in said and "[enforce fail at alloc_cpu.cpp:117] no memory" in said
+    assert "cannot open [/data/x/y]" in said and "[enforce fail at alloc_cpu.cpp:117] no memory" in said
 
 
 def test_a_password_in_a_wrong_flag_is_not_said(capsys):
