@@ -1,6 +1,5 @@
 """`python -m mira_pl experiment NAME`: an experiment as a table, CSV files and a figure."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,9 +42,7 @@ def toy_kl(argv: Sequence[str]) -> None:
     tables = {name: summary(curve) for name, curve in curves.items()}
     write_atomic(options.out / "curves.csv", _joined(curves).to_csv(index=False).encode())
     write_atomic(options.out / "summary.csv", _joined(tables).to_csv(index=False).encode())
-    buffer = io.BytesIO()
-    figure(curves).savefig(buffer, format="png", dpi=120)
-    write_atomic(options.out / "figure.png", buffer.getvalue())
+    write_atomic(options.out / "figure.png", png(figure(curves)))
     for name, table in tables.items():
         Console().print(_rich(name, table))
     print(options.out)

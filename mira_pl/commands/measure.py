@@ -1,12 +1,10 @@
 """Experiments on the emoji world: how well its model draws, and which runs hacked."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +20,7 @@ from ..experiments.hacking import (
     figure,
     outcome_table,
 )
+from ..experiments.picture import png
 from ..experiments.quality import contact_sheet, distance_to_renders, measure
 from ..experiments.strips import strips
 from ..judges.truth import TruthJudge
@@ -91,15 +90,10 @@ def hacking(argv: Sequence[str]) -> None:
         _print(title, result)
     means = curves(table)
     write_atomic(options.out / "curves.csv", means.to_csv(index=False).encode())
-    _write_picture(options.out / "figure.png", figure(means))
-    _write_picture(options.out / "strips.png", strips(runs, options.keys or list(table["key"].unique()[:3])))
+    write_atomic(options.out / "figure.png", png(figure(means)))
+    films = strips(runs, options.keys or list(table["key"].unique()[:3]))
+    write_atomic(options.out / "strips.png", png(films))
     print(options.out)
-
-
-def _write_picture(path: Path, picture: Figure) -> None:
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="png", dpi=120)
-    write_atomic(path, buffer.getvalue())
 
 
 def _labelled(text: str) -> Labelled:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..experiments.page import page as run_html
+from ..experiments.picture import png
 from ..fit.cli import hush
 from ..runs import RunFolder, write_atomic
 from ..sweep import export as exports
@@ -17,7 +18,6 @@ from ..sweep import status as states
 from ..sweep.check import job_keys
 from ..sweep.command import SELECTION, trial_folder
 from ..sweep.definition import Sweep, load
-from ..sweep.figures import png
 from ..sweep.logs import log_study
 from ..sweep.page import figures, page
 from ..sweep.recovery import reap

@@ -1,13 +1,15 @@
 """Steepest ascent on noise: steps of one length along the gradient itself, where Adam gives every value its own."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Bool
 
+from ..objectives.update import Update
 
-class Steepest(torch.optim.Optimizer):
+
+class Steepest(Update):
     """z <- (1 - lr decay) z - lr sqrt(d) g / |g|, a job; d is how many of its values are learned.
 
     So `lr` is the root mean square step of a value: the noise changes as much as under Adam with the same `lr`. Along g
@@ -27,16 +29,7 @@ class Steepest(torch.optim.Optimizer):
         super().__init__([noise], {"lr": lr, "weight_decay": weight_decay})
         self.length = (int(moves.sum()) * noise.shape[2:].numel()) ** 0.5
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One update; `closure` computes the loss and its gradient."""
-        with torch.enable_grad():
-            loss = None if closure is None else closure()
-        group = self.param_groups[0]
-        (noise,), lr = group["params"], group["lr"]
-        if not len(noise) or noise.grad is None:
-            return loss
-        flat = noise.grad.flatten(1)
+    def move(self, noise: torch.Tensor, slope: torch.Tensor, options: Mapping[str, Any]) -> None:
+        lr, flat = options["lr"], slope.flatten(1)
         direction = torch.nn.functional.normalize(flat, dim=1, eps=torch.finfo(flat.dtype).tiny).view_as(noise)
-        noise.mul_(1 - lr * group["weight_decay"]).sub_(direction, alpha=lr * self.length)
-        return loss
+        noise.mul_(1 - lr * options["weight_decay"]).sub_(direction, alpha=lr * self.length)

@@ -1,6 +1,6 @@
 """Langevin dynamics on noise: a walk that keeps N(0, I) where the reward is flat (ORIGEN, Min et al. 2025)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..ranges import not_negative, positive
 from ..trajectory import Trajectory
 from ..types import Job, Noise
 from .base import NOTHING, Learned, Loss, Memory, Objective
+from .update import Update
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Langevin(Objective):
         return LangevinDynamics(noise, jobs, self.step, self.drive, self.limit)
 
 
-class LangevinDynamics(torch.optim.Optimizer):
+class LangevinDynamics(Update):
     """The update as an optimiser of a loss -r; its noise belongs to job and iteration.
 
     Args:
@@ -69,18 +70,10 @@ class LangevinDynamics(torch.optim.Optimizer):
         super().__init__([noise], {"gamma": step, "drive": drive, "limit": limit})
         self.jobs = jobs
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One update; `closure` computes the loss and its gradient."""
-        with torch.enable_grad():
-            loss = None if closure is None else closure()
-        group = self.param_groups[0]
-        (noise,), gamma = group["params"], group["gamma"]
-        if not len(noise) or noise.grad is None:
-            return loss
-        tick = self.state[noise].get("tick", 0)
+    def move(self, noise: torch.Tensor, slope: torch.Tensor, options: Mapping[str, Any]) -> None:
+        tick, gamma = self.state[noise].get("tick", 0), options["gamma"]
         self.state[noise]["tick"] = tick + 1
-        slope = noise.grad if group["limit"] is None else noise.grad.clamp(-group["limit"], group["limit"])
+        if options["limit"] is not None:
+            slope = slope.clamp(-options["limit"], options["limit"])
         injected = redraw(self.jobs, noise.shape[1:], "langevin", tick).to(noise)
-        noise.mul_((1 - gamma) ** 0.5).sub_(group["drive"] * gamma * slope).add_(gamma**0.5 * injected)
-        return loss
+        noise.mul_((1 - gamma) ** 0.5).sub_(options["drive"] * gamma * slope).add_(gamma**0.5 * injected)

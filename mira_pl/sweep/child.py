@@ -35,7 +35,7 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], look:
         start = file.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-            env=dict(environment), start_new_session=True,
+            env=own(environment), start_new_session=True,
         )  # fmt: skip
         try:
             while process.poll() is None:
@@ -45,6 +45,11 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], look:
         finally:
             end(process)
     return process.returncode, last_line(log, start)
+
+
+def own(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without W&B's background process, if this process has one: it would end the child's files with itself."""
+    return {name: value for name, value in environment.items() if name != "WANDB_SERVICE"}
 
 
 def end(process: subprocess.Popen) -> None:
@@ -70,15 +75,13 @@ def last_line(log: Path, start: int) -> str:
 def share(slot: int, workers: int, gpus: int, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker's children: one GPU each, or their part of the CPU's cores as threads.
 
-    W&B's background process, if the worker has one, is not theirs: it would end their runs' files with itself.
-
     Args:
         slot: which of the machine's workers.
         workers: of this machine, in all.
         gpus: that are visible to them.
         environment: what the worker has.
     """
-    mine = {name: value for name, value in environment.items() if name != "WANDB_SERVICE"}
+    mine = dict(environment)
     if workers == 1:
         return mine
     if gpus:

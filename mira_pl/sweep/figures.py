@@ -133,13 +133,6 @@ def svg(figure: Figure) -> str:
     return re.sub(r"<metadata>.*?</metadata>", "", found[0], flags=re.S)
 
 
-def png(figure: Figure) -> bytes:
-    """To be put into a text."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
-
-
 def swept(parameters: Sequence[Parameter]) -> list[Parameter]:
     """Those that have an axis: ranges and lists of numbers."""
     return [p for p in parameters if all(isinstance(v, int | float) and not isinstance(v, bool) for v in p.values)]

@@ -44,5 +44,5 @@ def one(study: optuna.Study, sweep: Sweep, trial: FrozenTrial, out: Path) -> str
 def failed(fit: Fit, sweep: Sweep) -> str | None:
     """Run a fit; why it has no result, or None."""
     log = fit.out.with_name(f"{fit.out.name}.log")
-    code, said = child.run(fit.executable, log, child.share(0, 1, 0, os.environ), lambda: None)
+    code, said = child.run(fit.executable, log, os.environ, lambda: None)
     return f"exit code {code}: {said}" if code else trouble(RunFolder(fit.out).records(), sweep.measured)

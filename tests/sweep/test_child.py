@@ -24,6 +24,12 @@ def test_exit_code_and_last_line(tmp_path):
     assert "one" in (tmp_path / "log").read_text()  # appended
 
 
+def test_a_child_has_a_wandb_process_of_its_own(tmp_path):
+    environment = os.environ | {"WANDB_SERVICE": "3-1-unix-socket", "A": "b"}
+    said = run(["sh", "-c", "echo $A ${WANDB_SERVICE-none}"], tmp_path / "log", environment, lambda: None)
+    assert said == (0, "b none")
+
+
 def test_the_whole_group_goes(tmp_path):
     """A grandchild that ignores SIGTERM, when the look raises."""
     program = "trap '' TERM; sleep 1000 & echo $! > pid; wait"
@@ -64,4 +70,3 @@ def test_gpus_are_shared_out_and_threads_where_there_is_none():
     assert share(1, 2, 0, {}) == {"OMP_NUM_THREADS": str(max(1, cores // 2))}
     assert share(0, 2, 0, {"OMP_NUM_THREADS": "3"}) == {"OMP_NUM_THREADS": "3"}  # the user's
     assert share(0, 1, 4, {"A": "b"}) == {"A": "b"}
-    assert share(0, 1, 4, {"A": "b", "WANDB_SERVICE": "3-1-unix-socket"}) == {"A": "b"}
