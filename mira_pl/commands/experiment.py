@@ -7,6 +7,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from ..experiments.picture import png
 from ..experiments.toy_kl import Drive, TrainedModel, drive, exact_model, figure, summary, train_unet
 from ..runs import write_atomic
 from .arguments import Arguments
