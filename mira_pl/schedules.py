@@ -52,5 +52,11 @@ def lcm(config: dict[str, Any], steps: int) -> Schedule:
 
 
 def one_step(alphas_cumprod: torch.Tensor, timestep: int) -> Schedule:
-    """x_0 as predicted at a timestep, as one-step students are sampled (PixArt-DMD at 400, HyperSD at 800)."""
+    """x_0 as predicted at a timestep, as one-step students are sampled (PixArt-DMD at 400, Hyper-SD at 800).
+
+    Raises:
+        ValueError: no such timestep.
+    """
+    if not 0 <= timestep < len(alphas_cumprod):
+        raise ValueError(f"one_step_at must be in 0..{len(alphas_cumprod) - 1}, got {timestep}")
     return Schedule((timestep,), alphas_cumprod[[timestep]], torch.ones(1), torch.zeros(1))

@@ -81,6 +81,8 @@ def fuse(file: Path, scale: float, parts: Mapping[str, Any]) -> None:
         exact = torch.promote_types(weight.dtype, torch.float32)
         if not finite(down) or not finite(up):
             raise ValueError(not_finite(file, name))
+        if weight.is_meta:  # nothing to add to
+            continue
         change = (up.to(exact) @ down.to(exact)).view_as(weight)
         weight.copy_(weight.to(exact) + scale * change)
     if tensors:

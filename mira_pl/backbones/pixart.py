@@ -59,8 +59,6 @@ class PixArt(LatentDiffusion):
         needs = settled(self.needs, model, student)
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
         alphas = scheduler.alphas_cumprod
-        if one_step_at is not None and not 0 <= one_step_at < len(alphas):
-            raise ValueError(f"one_step_at must be in 0..{len(alphas) - 1}, got {one_step_at}")
         schedule = (
             make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
             if one_step_at is None

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from ..hub import Need, layouts, ready
 from ..hub.loading import load_part
 from ..hub.need import read_json
-from ..schedules import LastSigma, Sampler, make_schedule
+from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
@@ -23,7 +23,8 @@ from .single_file import XL, load_network, model_needs, settled
 class SDXL(LatentDiffusion):
     """A frozen SDXL: two text encoders, a U-Net that also reads the pooled prompt and the picture's size, a VAE.
 
-    SDXL-Turbo is `model: stabilityai/sdxl-turbo, steps: 1, guidance: 1, sampler: euler_ancestral`.
+    SDXL-Turbo is `model: stabilityai/sdxl-turbo, steps: 1, guidance: 1, sampler: euler_ancestral`; Hyper-SD in one step
+    is `lora: [ByteDance/Hyper-SD/Hyper-SDXL-1step-lora.safetensors], guidance: 1, one_step_at: 800`.
 
     Args:
         model: a hub id, a local folder in diffusers layout, or a .safetensors file of the original layout (also
@@ -34,6 +35,7 @@ class SDXL(LatentDiffusion):
         dtype: of the weights.
         last_sigma: see `StableDiffusion`.
         sampler: see `mira_pl.schedules.make_schedule`.
+        one_step_at: see `PixArt`.
         vae: another VAE, such as madebyollin/sdxl-vae-fp16-fix; None is the model's own, which float16 would overflow,
             so that it then stays in float32.
         config: with a single file, the folder or hub id in diffusers layout that gives everything but the weights; None
@@ -52,6 +54,7 @@ class SDXL(LatentDiffusion):
         dtype: DTypeName = "float32",
         last_sigma: LastSigma = "keep",
         sampler: Sampler = "ddim",
+        one_step_at: int | None = None,
         vae: str | None = None,
         config: str | None = None,
         lora: Sequence[str] = (),
@@ -61,8 +64,13 @@ class SDXL(LatentDiffusion):
         needs = settled(self.needs, model, vae, config, lora)
         described = read_json(ready(needs["pipeline"]).files["model_index.json"])
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
-        schedule = make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
-        super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
+        alphas = scheduler.alphas_cumprod
+        schedule = (
+            make_schedule(scheduler.config, sampler, steps, eta, last_sigma)
+            if one_step_at is None
+            else one_step(alphas, one_step_at)
+        )
+        super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
         tokenizers = (load_part(CLIPTokenizer.from_pretrained, needs[name]) for name in ("tokenizer", "tokenizer_2"))
         self.tokenizers = tuple(tokenizers)
         self.encoders = (

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from diffusers.loaders.single_file_utils import (
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..hub import Need, layouts, ready
-from ..hub.loading import broken, check_finite, last_line, load_part, load_weights
+from ..hub.hollow import is_hollow, untrained
+from ..hub.loading import broken, check_finite, last_line, load_settings, load_weights
 from ..hub.need import PICKLED
 
 CHECKPOINT = "checkpoint"
@@ -100,7 +100,9 @@ def load_network(kind: Any, needs: Mapping[str, Need], name: str, dtype: torch.d
     """
     if needs[name].has_weights:
         return load_weights(kind, needs[name], dtype)
-    part, path = _untrained(kind, needs[name]), _path(needs)
+    part, path = untrained(kind, load_settings(kind, needs[name])), _path(needs)
+    if is_hollow():
+        return part.to(dtype)
     try:
         report = part.load_state_dict(_weights(part, name, path), strict=False)
     except (KeyError, RuntimeError) as error:
@@ -145,12 +147,6 @@ def _one_of(families: Sequence[str], path: Path, backbone: str) -> str:
 def _path(needs: Mapping[str, Need]) -> Path:
     (path,) = ready(needs[CHECKPOINT]).files.values()
     return path
-
-
-def _untrained(kind: Any, need: Need) -> Any:
-    ours = ModelMixin in kind.__mro__  # of diffusers; the text encoders are of transformers
-    settings = load_part(kind.load_config if ours else kind.config_class.from_pretrained, need)
-    return kind.from_config(settings) if ours else kind(settings)
 
 
 def _misfit(path: Path, name: str, needs: Mapping[str, Need], reason: str) -> ValueError:

@@ -1,4 +1,7 @@
-"""`python -m mira_pl doctor --config X`: what the fit of X needs and what of it is here; nothing is loaded."""
+"""`python -m mira_pl doctor --config X`: what the fit of X needs, what of it is here, and whether its settings can be.
+
+No weights are read: once every file is here, models are built from their configurations alone.
+"""
 
 import itertools
 import shlex
@@ -32,14 +35,17 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         OSError: a file that the configuration names is not there; or the run folder holds another run.
-        ValueError: the configuration is wrong, or a model is not the one that is needed.
+        ValueError: the configuration is wrong, a model is not the one that is needed, or a class refuses its settings.
     """
     hush()
-    config = plain(build(argv, ParsedCLI))
+    cli = build(argv, ParsedCLI)
+    config = plain(cli)
     needs = needs_of(config)
     wanting = show_files(needs)
     parts, device = Parts.of(config, needs), device_of(config["trainer"]["accelerator"])
     no_device = show_device(parts, device)
+    if not wanting and not no_device:
+        cli.rehearse()
     if "data.prompts" not in needs or not needs["data.prompts"].look().missing:
         show_run(parts, None if no_device else device)
     print()

@@ -29,6 +29,7 @@ import mira_pl.objectives
 import mira_pl.rewards
 import mira_pl.searches
 
+from ..hub.hollow import hollow
 from ..identity import config_hash
 from ..runs import RunFolder
 from .checks import DEFAULTS, INDEPENDENT, check_trainer, strategy
@@ -110,7 +111,10 @@ class FitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         ensure(plain(self), self.arguments)
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except MisconfigurationException as error:
+            raise ValueError(f"the trainer cannot run so: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """With our progress bar, where there is to be one and the configuration brings none of its own."""
@@ -138,6 +142,16 @@ class ParsedCLI(FitCLI):
     def instantiate_classes(self) -> None:
         pass
 
+    def rehearse(self) -> None:
+        """Build everything from files that are all here, but with networks that have no weights.
+
+        Raises:
+            ValueError: a class refuses its settings, as it would refuse them in the fit.
+        """
+        with hollow():
+            super().instantiate_classes()
+        self.config_init["wandb"].resolved()
+
 
 def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
     """Parse and construct everything; nothing is written yet.
@@ -148,20 +162,17 @@ def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
     named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
     if INDEPENDENT not in StrategyRegistry.available_strategies():
         StrategyRegistry.register(INDEPENDENT, IndependentDDP, description=IndependentDDP.__doc__ or "")
-    try:
-        return cli(
-            argv,
-            run=False,
-            args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
-            parser_class=OneLineParser,
-            parser_kwargs={"default_env": True, "env_prefix": "MIRA", "allow_abbrev": False},
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            trainer_defaults=DEFAULTS,
-        )
-    except MisconfigurationException as error:
-        raise ValueError(f"the trainer cannot run so: {error}") from error
+    return cli(
+        argv,
+        run=False,
+        args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
+        parser_class=OneLineParser,
+        parser_kwargs={"default_env": True, "env_prefix": "MIRA", "allow_abbrev": False},
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        trainer_defaults=DEFAULTS,
+    )
 
 
 def fit(argv: Sequence[str]) -> None:

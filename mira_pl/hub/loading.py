@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .fetch import ready
+from .hollow import is_hollow, shapes, untrained
 from .need import Found, Need, is_weights
 
 ZIP, PICKLE = b"PK", b"\x80\x02"
@@ -56,6 +57,8 @@ def load_part(from_pretrained: Callable[..., Any], need: Need, **options: Any) -
 def load_weights(kind: Any, need: Need, dtype: torch.dtype) -> Any:
     """One component that has weights: every one of them from the file, and every one a number.
 
+    Within `hollow` the files are not read, nor looked at.
+
     Args:
         kind: its class, of diffusers or transformers.
         need: its files.
@@ -66,6 +69,8 @@ def load_weights(kind: Any, need: Need, dtype: torch.dtype) -> Any:
         ValueError: the file is corrupt, lacks weights of the model, which the libraries would make up at random, or
             holds NaN or infinity.
     """
+    if is_hollow():
+        return untrained(kind, load_settings(kind, need)).to(dtype)
     options: dict[str, Any] = {"output_loading_info": True, "use_safetensors": True}  # a pickle could run code
     options |= {"ignore_mismatched_sizes": True}  # only so that they are reported: neither library names the file
     if issubclass(kind, ModelMixin):
@@ -91,6 +96,11 @@ def load_weights(kind: Any, need: Need, dtype: torch.dtype) -> Any:
     return part
 
 
+def load_settings(kind: Any, need: Need) -> Any:
+    """The configuration of a network of class `kind`, as `untrained` takes it."""
+    return load_part(kind.load_config if issubclass(kind, ModelMixin) else kind.config_class.from_pretrained, need)
+
+
 def load_state_dict(file: Path, unused: str = "") -> dict[str, Tensor]:
     """The tensors of a checkpoint (.safetensors, .pt, .pth), on the CPU; pickled code is refused.
 
@@ -102,11 +112,7 @@ def load_state_dict(file: Path, unused: str = "") -> dict[str, Tensor]:
         ValueError: the file is damaged, holds code, NaN or infinity, or is no state dict.
     """
     try:
-        content: Any = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, weights_only=True, map_location="cpu")
-        )
+        content = shapes(file) if is_hollow() else read(file)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file} is damaged, or holds code besides tensors, which is never run: "
@@ -123,6 +129,13 @@ def load_state_dict(file: Path, unused: str = "") -> dict[str, Tensor]:
         if not finite(value):
             raise ValueError(not_finite(file, name))
     return content
+
+
+def read(file: Path) -> Any:
+    """What a checkpoint holds; code in it is not run."""
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    return torch.load(file, weights_only=True, map_location="cpu")
 
 
 def check_finite(part: Any, found: Found) -> None:
@@ -144,7 +157,7 @@ def check_finite(part: Any, found: Found) -> None:
 
 def finite(tensor: Tensor) -> bool:
     """Whether every value is a number. A pass for both extremes, which keep NaN, costs a twentieth of `isfinite`."""
-    if not tensor.is_floating_point() or not tensor.numel():
+    if not tensor.is_floating_point() or not tensor.numel() or tensor.is_meta:
         return True
     low, high = torch.aminmax(tensor)
     return bool(torch.isfinite(low) & torch.isfinite(high))

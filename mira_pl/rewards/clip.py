@@ -11,6 +11,7 @@ from torch import nn
 from typing_extensions import Self
 
 from ..hub import Need, layouts, ready
+from ..hub.hollow import frame
 from ..hub.layouts import EMOJI
 from ..hub.loading import layout_of, load_state_dict
 from ..types import Images, PerJob
@@ -109,7 +110,8 @@ def head_need(head: str) -> Need:
 def load_head(head: str, width: int) -> AestheticHead:
     """The frozen aesthetic head in file `head`, for embeddings of `width`."""
     (file,) = ready(head_need(head)).files.values()
-    module = AestheticHead(width)
+    with frame():
+        module = AestheticHead(width)
     weights = load_state_dict(file)
     wanted = {name: value.shape for name, value in module.state_dict().items()}
     if {name: value.shape for name, value in weights.items()} != wanted:

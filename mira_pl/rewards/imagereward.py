@@ -12,6 +12,7 @@ from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisio
 from typing_extensions import Self
 
 from ..hub import Need, layouts, ready
+from ..hub.hollow import frame
 from ..hub.loading import last_line, layout_of, load_part, load_state_dict
 from ..text import tokenize
 from ..types import Images, PerJob
@@ -116,7 +117,8 @@ def load_scorer(file: Path) -> Scorer:
     """
     weights = load_state_dict(file)
     try:
-        scorer = Scorer(vision_config(weights), text_config(weights))
+        with frame():
+            scorer = Scorer(vision_config(weights), text_config(weights))
         scorer.load_state_dict(from_original(weights))
     except (RuntimeError, KeyError) as error:
         cause = f"it lacks {error}" if isinstance(error, KeyError) else last_line(error)

@@ -3,10 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, LCMScheduler, StableDiffusionXLPipeline
 
 from benchmarks.architectures import unet_xl
 from mira_pl.backbones import SDXL
@@ -15,9 +16,7 @@ from mira_pl.trajectory import sample
 from mira_pl.types import Compute, Job
 
 
-def theirs(
-    folder: Path, jobs: list[Job], scheduler: type, steps: int, guidance: float, **options: float
-) -> torch.Tensor:
+def theirs(folder: Path, jobs: list[Job], scheduler: type, steps: int, guidance: float, **options: Any) -> torch.Tensor:
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -63,6 +62,15 @@ def test_turbo_is_one_step_without_guidance(tiny_sdxl: Path, jobs: list[Job]) ->
     expected = theirs(tiny_sdxl, jobs, EulerAncestralDiscreteScheduler, 1, 0.0)
     torch.testing.assert_close(ours(backbone, jobs), expected, atol=1e-4, rtol=1e-4)
     assert backbone.spent == Compute(unet=1, vae=1) and not backbone.schedule.stochastic
+
+
+@torch.no_grad()
+def test_hyper_sd_in_one_step_is_consistency_sampling_at_its_timestep(tiny_sdxl: Path, jobs: list[Job]) -> None:
+    """Hyper-SD's own call: LCMScheduler, timesteps=[800], no guidance; its multiplier of x_0 leaves 1e-6 of x_T."""
+    backbone = SDXL(str(tiny_sdxl), guidance=1.0, one_step_at=800)
+    expected = theirs(tiny_sdxl, jobs, LCMScheduler, 1, 0.0, timesteps=[800])
+    torch.testing.assert_close(ours(backbone, jobs), expected, atol=1e-4, rtol=1e-4)
+    assert backbone.spent == Compute(unet=1, vae=1)
 
 
 def test_float16_leaves_a_vae_that_would_overflow_in_float32(tiny_sdxl: Path) -> None:
