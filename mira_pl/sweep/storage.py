@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import (
     ArgumentError,
     IntegrityError,
@@ -58,13 +59,16 @@ def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
         Path(rest.removeprefix("/").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
         options["connect_args"] = {"timeout": 60}
     try:
-        return _database(
+        storage = _database(
             f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url,
             engine_kwargs=options,
             heartbeat_interval=heartbeat,
             grace_period=grace,
             heartbeat_stale_trial_callback=RETRY,
         )
+        if scheme == "sqlite":
+            _lock_whole(storage.engine)
+        return storage
     except UNREACHABLE as error:
         raise OSError(f"cannot reach the storage {redact(url)}: {redact(first_line(error))}") from None
     except ValueError:  # of a port that is no number, and may be a password without its host
@@ -83,6 +87,18 @@ def _database(url: str, **options: Any) -> RDBStorage:
                 raise
             time.sleep(0.5)
     return RDBStorage(url, **options)
+
+
+def _lock_whole(engine: Engine) -> None:
+    """Every transaction of SQLite begins with the lock of the file.
+
+    Optuna takes a trial from the queue by SELECT FOR UPDATE, which SQLite has not, and Python's driver begins a
+    transaction at its first write: two workers could both read that a trial waits, and both take it. The two listeners
+    are those of SQLAlchemy's page on SQLite.
+    """
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    engine.dispose()  # connections from before
 
 
 def first_line(error: BaseException) -> str:

@@ -1,13 +1,17 @@
 """Storage URLs: which there are, and that their passwords are never said."""
 
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mira_pl.sweep.storage import open_storage, redact
 
+WORKERS, TURNS = 4, 5
 LETTERS = st.text(st.characters(codec="ascii", categories=["L", "N"]) | st.sampled_from("!$%&*+-=@:/#?"), min_size=1)
 
 
@@ -73,3 +77,26 @@ def test_workers_make_a_new_database_at_once(tmp_path):
         for worker in workers:
             worker.join(60)
         assert [worker.exitcode for worker in workers] == [0] * 6
+
+
+def take(url: str, ready: Barrier) -> list[int]:
+    """Trials that one worker takes from the queue, each at the same moment as the others."""
+    study = optuna.load_study(study_name="queue", storage=open_storage(url, 1, 4))
+    taken = []
+    for _ in range(TURNS):
+        ready.wait(60)
+        taken.append(study.ask().number)
+    return taken
+
+
+def test_workers_never_take_the_same_trial(tmp_path):
+    """SQLite has no locks of rows: two that read at once that a trial waits would both begin it."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(study_name="queue", storage=open_storage(url, 1, 4))
+    for _ in range(WORKERS * TURNS):
+        study.enqueue_trial({})
+    with ThreadPoolExecutor(WORKERS) as pool:
+        ready = Barrier(WORKERS)
+        workers = [pool.submit(take, url, ready) for _ in range(WORKERS)]
+        taken = sorted(number for worker in workers for number in worker.result())
+    assert taken == list(range(WORKERS * TURNS))
