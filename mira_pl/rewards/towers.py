@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from typing_extensions import Self
 
 from ..hub import Need, layouts
+from ..hub.hollow import is_hollow
 from ..hub.loading import load_part, load_weights
 from ..text import tokenize
 from ..types import Images
@@ -108,6 +109,8 @@ IN_USE: weakref.WeakValueDictionary[tuple[str, str | None], ClipTowers] = weakre
 
 def in_use(model: str, tokenizer: str | None, load: Callable[[], ClipTowers]) -> ClipTowers:
     """The towers that somebody holds under these names, or those that `load` gives, for the next who asks."""
+    if is_hollow():  # those are for nobody else
+        return load()
     towers = IN_USE.get((model, tokenizer))
     if towers is None:
         towers = IN_USE[model, tokenizer] = load()

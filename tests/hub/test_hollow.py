@@ -47,6 +47,15 @@ def test_rewards_have_their_shapes(reward: Callable[..., Any]) -> None:
     same(lambda: reward(model="emoji"))
 
 
+def test_hollow_towers_are_not_shared() -> None:
+    with hollow():
+        frames = PickScore(model="emoji")
+    real = PickScore(model="emoji")
+    with hollow():
+        more = PickScore(model="emoji")
+    assert [next(one.clip.model.parameters()).is_meta for one in (frames, real, more)] == [True, False, True]
+
+
 def test_checkpoints_give_names_and_shapes(tmp_path: Path) -> None:
     tensors = {"weight": torch.ones(3, 2), "bias": torch.ones(3)}
     save_file(tensors, tmp_path / "one.safetensors")
