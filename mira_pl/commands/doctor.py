@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 
 from ..fit import PromptData
-from ..fit.cli import ParsedCLI, build, hush, plain, unfinished
+from ..fit.cli import hush, parse, plain, unfinished
 from ..fit.duration import least_seconds, seconds_left
 from ..fit.estimate import Memory, file_bytes, memory
 from ..fit.needs import Needs, needs_of
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         ValueError: the configuration is wrong, a model is not the one that is needed, or a class refuses its settings.
     """
     hush()
-    cli = build(argv, ParsedCLI)
+    cli = parse(argv)
     config = plain(cli)
     needs = needs_of(config)
     wanting = show_files(needs)

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from ..fit.cli import ParsedCLI, build, hush, plain
+from ..fit.cli import hush, parse, plain
 from ..fit.needs import rounds
 from ..hub import fetch
 from .doctor import size
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     """
     hush()
     listings = {}
-    for need in rounds(plain(build(argv, ParsedCLI))):
+    for need in rounds(plain(parse(argv))):
         try:
             files, compared = fetch(need, listings).files, ""
         except OSError:

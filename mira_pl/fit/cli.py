@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from importlib.resources import files
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import diffusers
 import lightning as L
@@ -136,6 +136,9 @@ class FitCLI(LightningCLI):
         parser.add_argument("--wandb", type=Wandb, default=Wandb(), help="W&B settings")
 
 
+CLI = TypeVar("CLI", bound=FitCLI)
+
+
 class ParsedCLI(FitCLI):
     """The configuration alone: nothing is fetched, nothing is built."""
 
@@ -153,12 +156,25 @@ class ParsedCLI(FitCLI):
         self.config_init["wandb"].resolved()
 
 
-def build(argv: Sequence[str], cli: type[FitCLI] = FitCLI) -> FitCLI:
+def build(argv: Sequence[str]) -> FitCLI:
     """Parse and construct everything; nothing is written yet.
 
     Raises:
         ValueError: a setting cannot be, or the machine has not what the Trainer is to run on.
     """
+    return _called(FitCLI, argv)
+
+
+def parse(argv: Sequence[str]) -> ParsedCLI:
+    """The configuration of a command line, with nothing built.
+
+    Raises:
+        ValueError: a setting of the trainer cannot be.
+    """
+    return _called(ParsedCLI, argv)
+
+
+def _called(cli: type[CLI], argv: Sequence[str]) -> CLI:
     named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
     if INDEPENDENT not in StrategyRegistry.available_strategies():
         StrategyRegistry.register(INDEPENDENT, IndependentDDP, description=IndependentDDP.__doc__ or "")

@@ -38,7 +38,7 @@ def frame() -> AbstractContextManager:
 def untrained(kind: Any, settings: Any) -> Any:
     """A network of a class of diffusers or transformers, by its configuration."""
     with frame():
-        return kind.from_config(settings) if issubclass(kind, ModelMixin) else kind(settings)
+        return kind.from_config(settings) if ModelMixin in kind.__mro__ else kind(settings)
 
 
 def shapes(file: Path) -> Any:

@@ -98,7 +98,8 @@ def load_weights(kind: Any, need: Need, dtype: torch.dtype) -> Any:
 
 def load_settings(kind: Any, need: Need) -> Any:
     """The configuration of a network of class `kind`, as `untrained` takes it."""
-    return load_part(kind.load_config if issubclass(kind, ModelMixin) else kind.config_class.from_pretrained, need)
+    ours = ModelMixin in kind.__mro__  # of diffusers; the others are of transformers
+    return load_part(kind.load_config if ours else kind.config_class.from_pretrained, need)
 
 
 def load_state_dict(file: Path, unused: str = "") -> dict[str, Tensor]:

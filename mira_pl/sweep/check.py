@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..fit import PromptData
-from ..fit.cli import ParsedCLI, build, plain
+from ..fit.cli import parse, plain
 from .command import arguments
 from .definition import Overlay, Sweep
 
@@ -15,7 +15,7 @@ def parsed(sweep: Sweep, method: str | None, values: Overlay, overlay: Overlay) 
     Raises:
         ValueError: a setting cannot be. Misspelt keys end the program with one line, as in `fit`.
     """
-    return plain(build(arguments(sweep, method, values, overlay), ParsedCLI))
+    return plain(parse(arguments(sweep, method, values, overlay)))
 
 
 def job_keys(sweep: Sweep) -> list[str]:

@@ -50,9 +50,9 @@ def test_the_class_by_name():
 
 def test_processes_wait_for_a_long_tick(arguments):
     """Lightning's default ends a process that waits for half an hour."""
-    from mira_pl.fit.cli import ParsedCLI, build
+    from mira_pl.fit.cli import parse
 
-    build(arguments, ParsedCLI)  # registers it
+    parse(arguments)  # registers it
     given = StrategyRegistry.get("independent_ddp")
     assert isinstance(given, IndependentDDP) and given._timeout == timedelta(days=1)
     assert IndependentDDP(timeout=timedelta(minutes=5))._timeout == timedelta(minutes=5)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mira_pl.__main__ import main
 from mira_pl.fit import NoiseAlignment, NoiseSearch
-from mira_pl.fit.cli import ParsedCLI, build, plain
+from mira_pl.fit.cli import build, parse, plain
 from mira_pl.objectives import DNO
 from mira_pl.rewards import Brightness
 from mira_pl.runs import RunFolder, config_hash
@@ -156,7 +156,7 @@ def test_a_wrong_value_and_a_key_of_another_model_suggest_nothing(capsys, argume
 
 @pytest.mark.parametrize(("flags", "wanted"), [([], False), (["--overwrite"], True), (["--overwrite", "true"], True)])
 def test_overwrite_needs_no_value(arguments, flags, wanted):
-    assert build([*arguments, *flags], ParsedCLI).config["overwrite"] is wanted
+    assert parse([*arguments, *flags]).config["overwrite"] is wanted
 
 
 def cut(weights: Path) -> None:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mira_pl.__main__ import main
 from mira_pl.fit import duration
-from mira_pl.fit.cli import ParsedCLI, build, plain
+from mira_pl.fit.cli import parse, plain
 from mira_pl.fit.duration import least_seconds, operations, rate, seconds_left
 from mira_pl.fit.needs import needs_of
 from mira_pl.fit.parts import Parts
@@ -29,7 +29,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def parts(*arguments: str) -> Parts:
-    config = plain(build(arguments, ParsedCLI))
+    config = plain(parse(arguments))
     return Parts.of(config, needs_of(config))
 
 

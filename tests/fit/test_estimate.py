@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mira_pl.fit.cli import ParsedCLI, build, plain
+from mira_pl.fit.cli import parse, plain
 from mira_pl.fit.estimate import memory, parameters
 from mira_pl.fit.needs import needs_of
 from mira_pl.fit.parts import Parts
@@ -19,7 +19,7 @@ def estimate(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
     def of(*arguments: str):
-        config = plain(build(arguments, ParsedCLI))
+        config = plain(parse(arguments))
         return memory(Parts.of(config, needs_of(config)))
 
     return of

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from mira_pl.fit.cli import ParsedCLI, build, plain
+from mira_pl.fit.cli import parse, plain
 from mira_pl.fit.needs import ensure, needs_of
 from mira_pl.hub import WebFile
 
 
 def config(*arguments: str):
-    return plain(build(arguments, ParsedCLI))
+    return plain(parse(arguments))
 
 
 def needs(*arguments: str):

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks import architectures as real
 from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
-from mira_pl.fit.cli import ParsedCLI, build, plain
+from mira_pl.fit.cli import parse, plain
 from mira_pl.fit.needs import needs_of
 from mira_pl.hub import Need
 from mira_pl.hub.published import PUBLISHED
@@ -73,7 +73,7 @@ def parameters(architecture: Callable[[], nn.Module]) -> int:
 
 def weights(config: Path) -> dict[str, Need]:
     """What a config needs that has weights, by place."""
-    needs = needs_of(plain(build(["--config", str(config)], ParsedCLI)))
+    needs = needs_of(plain(parse(["--config", str(config)])))
     return {place: need for place, need in needs.items() if isinstance(need, Need) and need.has_weights}
 
 
