@@ -15,8 +15,8 @@ from ..fit.cli import hush
 from ..runs import RunFolder, write_atomic
 from ..sweep import export as exports
 from ..sweep import status as states
-from ..sweep.check import job_keys
-from ..sweep.command import SELECTION, trial_folder
+from ..sweep.check import job_keys, report_sets
+from ..sweep.command import SELECTION, trial_folder, trial_name
 from ..sweep.definition import Sweep, load
 from ..sweep.logs import log_study
 from ..sweep.page import figures, page
@@ -24,7 +24,7 @@ from ..sweep.recovery import reap
 from ..sweep.report import report
 from ..sweep.results import rows
 from ..sweep.storage import redact, unreachable
-from ..sweep.study import connect, create_or_join, default_storage, join, look
+from ..sweep.study import connect, create_or_join, default_storage, join, look, named
 from ..sweep.worker import work_together
 from .arguments import Arguments
 from .show import load as load_run
@@ -101,7 +101,7 @@ def run(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     work_together(sweep, storage, out, options.workers, None)
     study = join(sweep, connect(sweep, storage))
     for slot, said in report(study, sweep, out).items():
-        print(f"report set, {trial_folder(out, slot).name}: {said}")
+        print(f"report set, {trial_name(slot)}: {said}")
     if rows(study):
         log_study(study, sweep, out)
     status(sweep, storage, out, options)
@@ -126,7 +126,8 @@ def reaped(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     """Say which trials went back into the queue."""
     study, sweep = look(sweep, connect(sweep, storage))
     numbers = reap(study, sweep.grace)
-    print(f"queued again: {', '.join(map(str, numbers)) or 'nothing'}")
+    names = [named(study.trials[number]) for number in numbers]
+    print(f"queued again: {', '.join(names) or 'nothing'}")
 
 
 def export(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
@@ -142,10 +143,11 @@ def show(sweep: Sweep, storage: str, out: Path, options: Namespace) -> None:
     if not rows(study):
         raise ValueError(f"no trial of {sweep.name} is complete yet: nothing to show")
     links = {row.slot: link for row in rows(study) if (link := run_page(sweep, out, row.slot))}
-    pictures = figures(study, sweep, links)
+    reports = report_sets(sweep)
+    pictures = figures(study, sweep, links, reports)
     for name, figure in pictures.items():
         write_atomic(out / f"{name}.png", png(figure))
-    write_atomic(out / "index.html", page(study, sweep, states.rows(study, sweep), pictures, links).encode())
+    write_atomic(out / "index.html", page(study, sweep, states.rows(study, sweep), pictures, links, reports).encode())
     print(out / "index.html")
 
 

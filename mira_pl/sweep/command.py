@@ -35,9 +35,14 @@ class Fit:
         return [sys.executable, *FIT[1:], *self.arguments]
 
 
+def trial_name(slot: int) -> str:
+    """What a trial and its retries are called, and their folder is."""
+    return f"trial-{slot:04d}"
+
+
 def trial_folder(out: Path, slot: int) -> Path:
     """Where a trial writes, and its retries go on."""
-    return out / f"trial-{slot:04d}"
+    return out / trial_name(slot)
 
 
 def arguments(sweep: Sweep, method: str | None, values: Overlay, overlay: Overlay) -> list[str]:
@@ -55,7 +60,7 @@ def fits(sweep: Sweep, point: Point, out: Path, part: str, study: str) -> list[F
     found = []
     overlays = sweep.selection if part == SELECTION else sweep.report
     for index, overlay in enumerate(overlays):
-        name = part if len(overlays) == 1 else f"{part}-{index}"
+        name = set_name(part, index, len(overlays))
         folder = trial_folder(out, point.slot) / name
         logged = {
             "wandb.group": sweep.name,
@@ -68,6 +73,11 @@ def fits(sweep: Sweep, point: Point, out: Path, part: str, study: str) -> list[F
         flags = [word for key, value in logged.items() for word in (f"--{key}", spell(value))]
         found.append(Fit((*arguments(sweep, point.method, point.values, overlay), *flags), folder))
     return found
+
+
+def set_name(part: str, index: int, amount: int) -> str:
+    """The folder of one of so many sets of the selection or of the report."""
+    return part if amount == 1 else f"{part}-{index}"
 
 
 def spell(value: Any) -> str:

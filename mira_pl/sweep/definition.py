@@ -3,13 +3,14 @@
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from .difference import flatten
 from .measures import DEFAULT_OBJECTIVES, MEASURES, Constraint
 from .space import METHOD, Method, Space, parameters
 
@@ -18,7 +19,11 @@ Overlay = Mapping[str, Any]
 """Dotted keys of a fit and their values."""
 
 SAMPLERS = ("tpe", "grid", "random")
-NAME = re.compile(r"\w[\w.-]*")
+NAME = re.compile(r"\w[\w.-]{0,49}")
+"""Of sweeps and methods: part of names of files, in whatever alphabet."""
+NAMED = "1 to 50 letters, digits, '_', and '-' and '.' inside"
+OWN = ("", "config", "out", "wandb.id")
+"""Flags of `fit` that a sweep gives itself."""
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 KEYS = (
     "name", "base", "space", "methods", "sampler", "seed", "objectives", "constraints", "stop", "selection", "report",
@@ -118,6 +123,7 @@ def load(path: Path, settings: Mapping[str, str], trials: int | None = None) -> 
         identity=identity(given, base, space, settings),
     )
     check(path, sweep)
+    check_keys(path, sweep)
     return sweep
 
 
@@ -126,7 +132,7 @@ def check(path: Path, sweep: Sweep) -> None:
     if sweep.sampler not in SAMPLERS:
         raise ValueError(f"{path}: sampler must be one of {', '.join(SAMPLERS)}, got {sweep.sampler!r}")
     if not NAME.fullmatch(sweep.name):
-        raise ValueError(f"{path}: name must be letters, digits, '_', '-' and '.' inside, got {sweep.name!r}")
+        raise ValueError(f"{path}: name must be {NAMED}, got {sweep.name!r}")
     if sweep.storage is not None and not isinstance(sweep.storage, str):
         raise ValueError(f"{path}: storage must be a URL, got {type(sweep.storage).__name__}")
     wrong = {"heartbeat": sweep.heartbeat, "grace": sweep.grace}
@@ -146,18 +152,33 @@ def check(path: Path, sweep: Sweep) -> None:
         raise ValueError(f"{path}: seed must be a whole number, got {sweep.seed!r}")
     if sweep.grace <= sweep.heartbeat:
         raise ValueError(f"{path}: grace must be above heartbeat ({sweep.heartbeat} s), got {sweep.grace}")
-    searched = {bare(p.key) for method in sweep.space.methods or (None,) for p in sweep.space.of(method)}
-    for key in sweep.settings:
-        if bare(key) in searched:
-            raise ValueError(f"--set {key}: {path} searches it")
-        if key in ("", "config", "out", "wandb.id"):
-            raise ValueError(f"--set {key!r} is the sweep's own: change {path}, or give --out")
-        if all(any(key in overlay for overlay in part) for part in (sweep.selection, sweep.report)):
-            raise ValueError(f"--set {key}: {path} sets it apart for selection and report; change it there")
     if not sweep.space.parameters and not sweep.space.methods:
         raise ValueError(f"{path}: nothing is searched: give space or methods")
     if sweep.sampler == "grid":
         sweep.space.grid()
+
+
+def check_keys(path: Path, sweep: Sweep) -> None:
+    """Refuse keys that are given twice: one of the two would be overridden without a word."""
+    searched = {bare(p.key) for method in sweep.space.methods or (None,) for p in sweep.space.of(method)}
+    for key in sweep.settings:
+        if beaten(key, searched):
+            raise ValueError(f"--set {key}: {path} searches it")
+        if key in OWN:
+            raise ValueError(f"--set {key!r} is the sweep's own: change {path}, or give --out")
+        if all(any(key in overlay for overlay in part) for part in (sweep.selection, sweep.report)):
+            raise ValueError(f"--set {key}: {path} sets it apart for selection and report; change it there")
+    for name, part in (("selection", sweep.selection), ("report", sweep.report)):
+        for overlay in part:
+            if own := [key for key in overlay if key in OWN]:
+                raise ValueError(f"{path}: {name} sets {own[0]!r}, which is the sweep's own: leave it out")
+            if twice := [key for key in flatten(overlay) if beaten(key, searched)]:
+                raise ValueError(f"{path}: {name} sets {twice[0]}, which is searched: leave it in one of them")
+
+
+def beaten(key: str, searched: Collection[str]) -> bool:
+    """Whether a searched key is this one, or holds it."""
+    return any(f"{bare(key)}.".startswith(f"{one}.") for one in searched)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -203,7 +224,9 @@ def read_space(path: Path, given: Mapping[str, Any]) -> Space:
         raise ValueError(f"{path}: methods must map names to {{config, space}}, got {listed_methods!r}")
     for name, content in listed_methods.items():
         content = content or {}
-        if not isinstance(content, Mapping) or not set(content) <= {"config", "space"} or not NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{path}: the name of a method must be {NAMED}, got {name!r}")
+        if not isinstance(content, Mapping) or not set(content) <= {"config", "space"}:
             raise ValueError(f"{path}: methods.{name} takes config and space, got {content!r}")
         if not isinstance(content.get("config", ""), str):
             raise ValueError(f"{path}: methods.{name}.config must be the path of a config, got {content['config']!r}")
@@ -258,27 +281,3 @@ def identity(
         METHOD: methods,
         "set": dict(settings),
     }
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": [1]}}` as `{"a.b.0": 1}`."""
-    if isinstance(value, Mapping) and value:
-        items = [(str(key), part) for key, part in value.items()]
-    elif isinstance(value, list | tuple) and value:
-        items = [(str(index), part) for index, part in enumerate(value)]
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, part in items:
-        flat |= flatten(part, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`key: old -> new` of all that differs between two identities."""
-    before, after = flatten(old), flatten(new)
-    return [
-        f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, "nothing") != after.get(key, "nothing")
-    ]

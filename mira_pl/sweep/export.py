@@ -1,7 +1,7 @@
 """The study as a table, and its best configuration as YAML that `fit` takes."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,37 @@ from ..runs import write_atomic
 from .check import parsed
 from .definition import Sweep
 from .measures import MEASURES, Measures
+from .results import reported
 from .space import METHOD
-from .study import JOBS, REASON, SLOT, best, latest
+from .study import JOBS, REASON, SLOT, best, latest, named
 
 SKIPPED = ("config", "out", "wandb", "overwrite")
 
 
 def table(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
-    """One row a trial of the budget: state, objectives, other measures, parameters, constraints, command, reason."""
+    """One row a trial of the budget: state, objectives, other measures, parameters, report, constraints, command."""
     front = {trial.number for trial in best(study)}
-    return pd.DataFrame([row(trial, sweep, trial.number in front) for trial in latest(study.trials)])
+    attributes = study.user_attrs
+    return pd.DataFrame([row(trial, sweep, trial.number in front, attributes) for trial in latest(study.trials)])
 
 
-def row(trial: FrozenTrial, sweep: Sweep, on_front: bool) -> dict[str, Any]:
-    """Of one trial."""
+def row(trial: FrozenTrial, sweep: Sweep, on_front: bool, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one trial; `attributes` are the study's, where the report sets stand."""
     finished = dict(zip(sweep.objectives, trial.values or [], strict=False))
     means = mean_measures(trial.user_attrs.get(JOBS, {}).values()) if trial.state == TrialState.COMPLETE else {}
+    held_out = {
+        f"{name}: {measure}": value
+        for name, jobs in reported(attributes, trial.user_attrs[SLOT]).items()
+        for measure, value in mean_measures(jobs.values()).items()
+    }
     return {
-        "trial": trial.number,
-        "slot": trial.user_attrs[SLOT],
+        "trial": named(trial),
+        "number": trial.number,
         "state": trial.state.name.lower(),
         "best": on_front,
         **{name: finished.get(name, means.get(name)) for name in dict.fromkeys([*sweep.objectives, *means])},
         **trial.params,
+        **held_out,
         **{f"excess of {name}": value for name, value in trial.constraints.items()},
         "jobs": len(trial.user_attrs.get(JOBS, {})),
         "duration": None if trial.duration is None else trial.duration.total_seconds(),
@@ -73,7 +81,7 @@ def config(sweep: Sweep, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def write(study: optuna.Study, sweep: Sweep, out: Path) -> list[Path]:
-    """`trials.csv`, and `best.yaml`; with several objectives `best-N.yaml` of all trials N on the front too.
+    """`trials.csv`, and `best.yaml`; with several objectives `best-trial-N.yaml` of all trials on the front too.
 
     Raises:
         ValueError: no feasible trial is complete; the table is written then.
@@ -85,10 +93,10 @@ def write(study: optuna.Study, sweep: Sweep, out: Path) -> list[Path]:
         raise ValueError(f"no complete trial fulfils the constraints: there is no best one; the table is {written[0]}")
     places: Sequence[tuple[str, FrozenTrial]] = [("best", found[0])]
     if len(sweep.objectives) > 1:
-        places = [*places, *((f"best-{trial.number}", trial) for trial in found)]
+        places = [*places, *((f"best-{named(trial)}", trial) for trial in found)]
     for name, trial in places:
         path = out / f"{name}.yaml"
-        head = f"# Trial {trial.number} of the sweep {sweep.name}: {values(trial, sweep)}\n"
+        head = f"# {named(trial)} of the sweep {sweep.name}: {values(trial, sweep)}\n"
         write_atomic(path, (head + yaml.safe_dump(config(sweep, trial), sort_keys=False, allow_unicode=True)).encode())
         written.append(path)
     return written

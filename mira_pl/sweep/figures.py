@@ -4,16 +4,20 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .check import ReportSet
 from .results import SHOWN, Interval, Row
 from .space import Parameter
 
 LABELS = {"reward": "reward", "drift": "drift |S₀ - S|", "clip": "CLIPScore"}
+WRITTEN = 12
+"""Values that an axis has room to write."""
 GREY = "#8a8f98"
 
 
@@ -54,35 +58,63 @@ def span(values: Sequence[float]) -> tuple[float | None, float | None]:
     return (min(values), max(values)) if values else (None, None)
 
 
-def curves(rows: Sequence[Row], parameter: Parameter, links: Mapping[int, str]) -> Figure:
-    """Reward, drift and CLIPScore over a parameter, with 95 % intervals over prompts; hollow: on the report set."""
+def curves(rows: Sequence[Row], parameter: Parameter, links: Mapping[int, str], reports: Sequence[ReportSet]) -> Figure:
+    """Reward, drift and CLIPScore over a parameter, with 95 % intervals over prompts; diamonds: on the report sets.
+
+    Each is drawn where it is measured as on the selection: two rewards have no common axis.
+    """
     figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     shown = [row for row in rows if isinstance(row.params.get(parameter.name), int | float)]
     shown = sorted(shown, key=lambda row: row.params[parameter.name])
     for axes, measure in zip(figure.subplots(1, 3), SHOWN, strict=True):
-        draw(axes, shown, parameter, measure, links)
+        draw(axes, shown, parameter, [row.intervals.get(measure) for row in shown], Look("selection", "C0", "o"), links)
+        for index, one in enumerate(reports):
+            if measure in one.comparable:
+                found = [row.held_out.get(one.name, {}).get(measure) for row in shown]
+                draw(axes, shown, parameter, found, Look(f"{one.name}: {one.reward}", f"C{index + 1}", "D"), links)
+        if measure == "drift" and len(reports) > 1:  # which every set measures alike
+            axes.legend(fontsize="x-small")
         axes.set_xlabel(parameter.name)
         axes.set_title(LABELS[measure])
-        if parameter.log or spread_out([row.params[parameter.name] for row in shown]):
-            axes.set_xscale("symlog", linthresh=smallest([row.params[parameter.name] for row in shown]))
+        scale(axes, parameter, [row.params[parameter.name] for row in shown])
     return figure
 
 
-def draw(axes: Axes, rows: Sequence[Row], parameter: Parameter, measure: str, links: Mapping[int, str]) -> None:
-    """One measure; values that were given, not sampled, are joined by a line."""
-    for held_out, marker in ((False, "o"), (True, "D")):
-        found = [(row, (row.held_out if held_out else row.intervals).get(measure)) for row in rows]
-        points: list[tuple[Row, Interval]] = [(row, interval) for row, interval in found if interval is not None]
-        if not points:
-            continue
-        x = [row.params[parameter.name] for row, _ in points]
-        mean = [interval[0] for _, interval in points]
-        below = [max(0.0, interval[0] - interval[1]) for _, interval in points]
-        above = [max(0.0, interval[2] - interval[0]) for _, interval in points]
-        colour, line = ("C1", "none") if held_out else ("C0", "-" if parameter.values else "none")
-        axes.errorbar(x, mean, (below, above), ls=line, lw=1, capsize=2, color=colour, alpha=0.7)
-        dots = axes.scatter(x, mean, marker=marker, s=26, color=colour, zorder=3)
-        dots.set_urls([links.get(row.slot) for row, _ in points])
+def scale(axes: Axes, parameter: Parameter, values: Sequence[float]) -> None:
+    """An axis on which values that are far apart have room each; a short list of them is written out."""
+    if not parameter.log and not spread_out(values):
+        return
+    axes.set_xscale("symlog", linthresh=smallest(values))
+    if parameter.values and len(set(values)) <= WRITTEN:
+        axes.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))], fontsize="small")
+        axes.minorticks_off()
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a series of points is drawn."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+def draw(
+    axes: Axes, rows: Sequence[Row], parameter: Parameter, found: Sequence[Interval | None], look: Look,
+    links: Mapping[int, str],
+) -> None:  # fmt: skip
+    """One measure of the rows, None where it is missing; selected values that were given, not sampled, are joined."""
+    points = [(row, interval) for row, interval in zip(rows, found, strict=True) if interval is not None]
+    if not points:
+        return
+    x = [row.params[parameter.name] for row, _ in points]
+    mean = [interval[0] for _, interval in points]
+    below = [max(0.0, interval[0] - interval[1]) for _, interval in points]
+    above = [max(0.0, interval[2] - interval[0]) for _, interval in points]
+    line = "-" if parameter.values and look.marker == "o" else "none"
+    axes.errorbar(x, mean, (below, above), ls=line, lw=1, capsize=2, color=look.colour, alpha=0.7)
+    dots = axes.scatter(x, mean, marker=look.marker, s=26, color=look.colour, zorder=3, label=look.label)
+    dots.set_urls([links.get(row.slot) for row, _ in points])
 
 
 def spread_out(values: Sequence[float]) -> bool:

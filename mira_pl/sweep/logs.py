@@ -6,7 +6,7 @@ import optuna
 import wandb
 
 from ..fit.logs import Wandb
-from .check import representative
+from .check import report_sets, representative
 from .definition import Sweep
 from .export import config, table
 from .page import figures
@@ -34,5 +34,5 @@ def log_study(study: optuna.Study, sweep: Sweep, out: Path) -> None:
     )
     frame = table(study, sweep)
     run.log({"trials": wandb.Table(dataframe=frame.astype(object).where(frame.notna(), None))})
-    run.log({name: wandb.Image(figure) for name, figure in figures(study, sweep, {}).items()})
+    run.log({name: wandb.Image(figure) for name, figure in figures(study, sweep, {}, report_sets(sweep)).items()})
     run.finish()

@@ -1,11 +1,12 @@
 """Who works on a study: every worker leaves a sign of life in it."""
 
 import os
-import re
 import socket
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,17 +17,41 @@ WORKER = "worker"
 PREFIX = "worker:"
 
 
-def own_name() -> str:
-    """`host:pid` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+def new_name() -> str:
+    """`host:pid:token` of a worker of this process; two containers may share a name and begin with the same pid."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def place() -> str | None:
+    """Where a pid means what it means here: a namespace of pids on a boot of a kernel; None where that is not said."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A worker's last sign of life: when, in seconds since 1970, and which process it is at which `place`."""
+
+    seen: float
+    pid: int
+    place: str | None
+
+    def alive(self, grace: float, now: float) -> bool:
+        """Whether it lives, as far as one can tell: its sign is fresh, and its process, if of this place, is there."""
+        here = self.place is not None and self.place == place()
+        return now - self.seen < grace and (not here or process_exists(self.pid))
 
 
 @dataclass
 class Presence:
-    """The sign of life of this worker, at most one in `interval` seconds."""
+    """The sign of life of one worker, at most one in `interval` seconds."""
 
     study: optuna.Study
     interval: float
+    name: str = field(default_factory=new_name)
     written: float = field(default=-1e9)
     trial: int | None = None
 
@@ -36,9 +61,9 @@ class Presence:
         if number == self.trial and time.monotonic() < self.written + self.interval:
             return
         try:
-            self.study.set_user_attr(PREFIX + own_name(), {"seen": time.time(), "trial": number})
+            self.sign(time.time(), number)
             if trial is not None and number != self.trial:
-                trial.set_user_attr(WORKER, {"name": own_name(), "trial": number})
+                trial.set_user_attr(WORKER, {"name": self.name, "trial": number})
         except Exception as error:
             if not unreachable(error):
                 raise
@@ -48,27 +73,28 @@ class Presence:
     def leave(self) -> None:
         """I am gone."""
         try:
-            self.study.set_user_attr(PREFIX + own_name(), {"seen": 0.0, "trial": None})
+            self.sign(0.0, None)
         except Exception as error:
             if not unreachable(error):
                 raise
 
+    def sign(self, seen: float, trial: int | None) -> None:
+        """Write it."""
+        held = {"seen": seen, "trial": trial, "pid": os.getpid(), "place": place()}
+        self.study.set_user_attr(PREFIX + self.name, held)
 
-def seen(attributes: Mapping[str, Any]) -> dict[str, float]:
-    """When each worker was seen last, by name, in seconds since 1970."""
-    return {name.removeprefix(PREFIX): value["seen"] for name, value in attributes.items() if name.startswith(PREFIX)}
 
-
-def alive(name: str, last: float, grace: float, now: float) -> bool:
-    """Whether a worker lives, as far as one can tell: a process of this machine is looked up, others must be fresh."""
-    found = re.fullmatch(r"(?P<host>.*):(?P<pid>\d+)", name)
-    if found is not None and found["host"] == socket.gethostname() and not process_exists(int(found["pid"])):
-        return False
-    return now - last < grace
+def signs(attributes: Mapping[str, Any]) -> dict[str, Sign]:
+    """The last sign of every worker, by name."""
+    return {
+        name.removeprefix(PREFIX): Sign(value["seen"], value.get("pid", 0), value.get("place"))
+        for name, value in attributes.items()
+        if name.startswith(PREFIX)
+    }
 
 
 def process_exists(pid: int) -> bool:
-    """On this machine."""
+    """At this place."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

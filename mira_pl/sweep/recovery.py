@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Mapping
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -9,7 +10,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from .definition import Sweep
-from .presence import WORKER, alive, seen
+from .presence import WORKER, Sign, signs
 from .storage import RETRY
 from .study import REASON, counted
 
@@ -33,7 +34,7 @@ def reap(study: optuna.Study, grace: float) -> list[int]:
         Numbers of the trials that were given up.
     """
     given_up = []
-    workers = seen(study.user_attrs)
+    workers = signs(study.user_attrs)
     for trial in counted(study.trials):
         if trial.state == TrialState.RUNNING and not worked_on(trial, workers, grace):
             try:
@@ -48,7 +49,7 @@ def reap(study: optuna.Study, grace: float) -> list[int]:
     return given_up
 
 
-def worked_on(trial: FrozenTrial, workers: dict[str, float], grace: float) -> bool:
+def worked_on(trial: FrozenTrial, workers: Mapping[str, Sign], grace: float) -> bool:
     """Whether its worker lives; one that has not yet signed gets the grace period to do so."""
     signed = trial.user_attrs.get(WORKER, {})
     name = signed.get("name") if signed.get("trial") == trial.number else None  # a retry has the name of the lost one
@@ -56,7 +57,7 @@ def worked_on(trial: FrozenTrial, workers: dict[str, float], grace: float) -> bo
     if name is None or name not in workers:
         began = trial.datetime_start
         return began is not None and now - began.timestamp() < grace
-    return alive(name, workers[name], grace, now)
+    return workers[name].alive(grace, now)
 
 
 def dropped(study: optuna.Study, grace: float) -> list[FrozenTrial]:

@@ -10,11 +10,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..experiments.statistics import bootstrap
-from .measures import Jobs
+from .command import REPORT
+from .measures import Jobs, Measures
 from .study import JOBS, REPORTED, SLOT, best, latest
 
 SHOWN = ("reward", "drift", "clip")
-SEED = re.compile(r"-s\d+$")
+NO_PROMPT = re.compile(r"^\d+/|-s\d+$")
+"""Of a job's key: its set and its seed."""
 Interval = tuple[float, float, float]
 """Mean, and the ends of its 95 % interval."""
 
@@ -25,15 +27,14 @@ class Row:
 
     Attributes:
         intervals: of the measures that every job has.
-        held_out: the same on the report set, where that was run.
+        held_out: the same on every report set, by its name, where that was run.
         best: no feasible trial beats it.
     """
 
-    number: int
     slot: int
     params: Mapping[str, Any]
     intervals: Mapping[str, Interval]
-    held_out: Mapping[str, Interval]
+    held_out: Mapping[str, Mapping[str, Interval]]
     feasible: bool
     best: bool
     jobs: int
@@ -51,11 +52,10 @@ def row(trial: FrozenTrial, attributes: Mapping[str, Any], on_front: bool) -> Ro
     """Of one trial."""
     slot, jobs = trial.user_attrs[SLOT], trial.user_attrs[JOBS]
     return Row(
-        trial.number,
         slot,
         trial.params,
         intervals(jobs),
-        intervals(attributes.get(f"{REPORTED}{slot}", {})),
+        {name: intervals(part) for name, part in reported(attributes, slot).items()},
         all(excess <= 0 for excess in trial.constraints.values()),
         on_front,
         len(jobs),
@@ -63,9 +63,18 @@ def row(trial: FrozenTrial, attributes: Mapping[str, Any], on_front: bool) -> Ro
     )
 
 
+def reported(attributes: Mapping[str, Any], slot: int) -> dict[str, Jobs]:
+    """What a trial measured on each report set, by the set's name: rewards of two sets have no mean."""
+    sets: dict[str, dict[str, Measures]] = {}
+    for key, job in attributes.get(f"{REPORTED}{slot}", {}).items():
+        index, several, _ = key.rpartition("/")
+        sets.setdefault(f"{REPORT}-{index}" if several else REPORT, {})[key] = job
+    return sets
+
+
 def intervals(jobs: Jobs) -> dict[str, Interval]:
-    """Of each shown measure that every job has; seeds of a prompt stay together."""
-    prompts = [SEED.sub("", key) for key in jobs]
+    """Of each shown measure that every job has; seeds of a prompt stay together, in whichever set they are."""
+    prompts = [NO_PROMPT.sub("", key) for key in jobs]
     found = {}
     for name in SHOWN:
         values = [job[name] for job in jobs.values()]

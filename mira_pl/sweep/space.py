@@ -1,6 +1,7 @@
 """What a sweep searches: dotted keys of a fit, and a method with keys of its own."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -13,6 +14,8 @@ from optuna.samplers import RandomSampler
 Scalar = bool | int | float | str | None
 RANGE = {"low", "high", "log", "step", "type"}
 METHOD = "method"
+KEY = re.compile(r"(model|trainer)(\.\w+)*|data\.batch_size")
+"""Names files and stands in pictures, too."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def parameter(key: str, given: Any, method: str | None = None) -> Parameter:
     Raises:
         ValueError: it is neither, or a range that cannot be.
     """
-    if key.split(".")[0] not in ("model", "trainer") and key != "data.batch_size":
+    if not KEY.fullmatch(key):
         raise ValueError(f"space: {key} is no setting of the method: prompts and seeds belong to selection and report")
     if isinstance(given, Sequence) and not isinstance(given, str):
         return listed(key, given, method)

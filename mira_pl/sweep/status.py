@@ -8,8 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from .definition import Sweep
-from .presence import alive, seen
-from .study import REASON, best, counted, latest, spent
+from .presence import signs
+from .study import REASON, best, counted, latest, named, spent
 from .worker import shown
 
 Rows = list[tuple[str, str]]
@@ -21,32 +21,33 @@ def rows(study: optuna.Study, sweep: Sweep) -> Rows:
     """Trials by state, workers alive, best trials, minutes left, what went wrong."""
     trials = study.trials
     now = time.time()
-    workers = [name for name, last in seen(study.user_attrs).items() if alive(name, last, sweep.grace, now)]
+    workers = [name for name, sign in signs(study.user_attrs).items() if sign.alive(sweep.grace, now)]
     slots = latest(trials)
     states = Counter(trial.state for trial in slots)
     cost = spent(trials)
-    left = states[TrialState.WAITING] + states[TrialState.RUNNING]
     found: Rows = [("study", study.study_name)]
     found += [(f"trials {state.name.lower()}", str(states[state])) for state in TrialState if states[state]]
     found.append(("retries", str(len(counted(trials)) - len(slots))))
     found.append(("workers alive", f"{len(workers)}" + (f" ({', '.join(sorted(workers))})" if workers else "")))
     found.append(("hours of trials", f"{cost.hours:.2f}"))
     found.append(("U-Net calls", f"{cost.unet_calls:,.0f}"))
+    left = states[TrialState.RUNNING]
     if limit := cost.exceeds(sweep):
         found.append(("stopped", limit))
-    found.append(("minutes left", minutes_left(slots, left, len(workers))))
-    found += [(f"best: trial {trial.number}", result(trial, list(sweep.objectives))) for trial in best(study)]
+    else:
+        left += states[TrialState.WAITING]
+    if left:
+        found.append(("minutes left", minutes_left(slots, left, len(workers))))
+    found += [(f"best: {named(trial)}", result(trial, list(sweep.objectives))) for trial in best(study)]
     failed = [trial for trial in slots if trial.state == TrialState.FAIL]
     for trial in failed[-REASONS:]:
-        found.append((f"failed: trial {trial.number}", trial.user_attrs.get(REASON, "its worker was lost")))
+        found.append((f"failed: {named(trial)}", trial.user_attrs.get(REASON, "its worker was lost")))
     return found
 
 
 def minutes_left(slots: Sequence[FrozenTrial], left: int, workers: int) -> str:
     """At the mean pace of the finished trials."""
     durations = [trial.duration.total_seconds() for trial in slots if trial.state.is_finished() and trial.duration]
-    if not left:
-        return "0"
     if not durations or not workers:
         return "unknown: no worker is alive" if not workers else "unknown: no trial is finished"
     return f"{left * sum(durations) / len(durations) / workers / 60:.1f}"

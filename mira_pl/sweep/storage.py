@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import Engine, event
+from sqlalchemy import URL, Engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     IntegrityError,
@@ -35,6 +35,11 @@ def redact(text: str) -> str:
     return QUERY.sub(r"\g<before>***", USER.sub(r"\g<before>:***@", text))
 
 
+def file_storage(path: Path) -> str:
+    """The URL of a SQLite file, whatever characters its folders have."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
 def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
     """The storage of a URL; folders of files are made.
 
@@ -55,12 +60,13 @@ def open_storage(url: str, heartbeat: int, grace: int) -> BaseStorage:
     if not separator or scheme.split("+")[0] not in ("sqlite", "postgresql"):
         raise ValueError(f"a storage is none: {FORMS}")
     options: dict = {"pool_pre_ping": True}  # a connection may have died with the server
-    if scheme == "sqlite":
-        Path(rest.removeprefix("/").split("?")[0]).parent.mkdir(parents=True, exist_ok=True)
-        options["connect_args"] = {"timeout": 60}
     try:
+        if scheme == "sqlite":
+            Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+            options["connect_args"] = {"timeout": 60}
+        full = f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url
         storage = _database(
-            f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url,
+            full.replace("{", "{{").replace("}", "}}"),  # Optuna fills in what stands in braces
             engine_kwargs=options,
             heartbeat_interval=heartbeat,
             grace_period=grace,

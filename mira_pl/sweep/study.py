@@ -11,13 +11,15 @@ from pathlib import Path
 import optuna
 from optuna.pruners import BasePruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from .definition import Sweep, difference
+from .command import trial_name
+from .definition import Sweep
+from .difference import difference
 from .space import METHOD
-from .storage import open_storage
+from .storage import file_storage, open_storage
 
 TRIALS = 20
 """Of a sampler that never comes to an end, where the budget names no number."""
@@ -31,7 +33,7 @@ SHOWN = 12
 
 def default_storage(sweep: Sweep, out: Path) -> str:
     """The storage of a sweep file that names none: a file in the folder of the results."""
-    return sweep.storage or f"sqlite:///{out / 'study.db'}"
+    return sweep.storage or file_storage(out / "study.db")
 
 
 def connect(sweep: Sweep, storage: str) -> BaseStorage:
@@ -143,16 +145,42 @@ def planned(sweep: Sweep) -> list[dict]:
 
 
 def fill(study: optuna.Study, sweep: Sweep) -> None:
-    """Queue the trials that the budget allows and the study does not hold."""
+    """Queue the trials that the budget allows and the study does not hold; see `counted` for two that do so at once.
+
+    Raises:
+        ValueError: the study holds more already.
+    """
     held = {trial.user_attrs[SLOT] for trial in counted(study.trials)}
+    if sweep.budget.trials is not None and sweep.budget.trials < len(held):
+        raise ValueError(
+            f"budget.trials is {sweep.budget.trials}, but the queue of {sweep.name!r} holds {len(held)} trials and "
+            f"only grows: give {len(held)} or more, or let `sweep worker --budget.trials N` do N of them"
+        )
     for slot, fixed in enumerate(planned(sweep)):
         if slot not in held:
             study.enqueue_trial(fixed, user_attrs={SLOT: slot})
 
 
 def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Those of the queue. Two workers at its end may both see the last one; the later one's is no trial."""
-    return [trial for trial in trials if SLOT in trial.user_attrs]
+    """Those of the queue, of trials in the order of their numbers.
+
+    Two workers at its end may both see the last one; the later one's is no trial. Two `sweep run` may fill a slot
+    twice; the first trial of it and its retries count.
+    """
+    queued = [trial for trial in trials if SLOT in trial.user_attrs]
+    firsts: dict[int, int] = {}
+    return [trial for trial in queued if firsts.setdefault(trial.user_attrs[SLOT], origin(trial)) == origin(trial)]
+
+
+def named(trial: FrozenTrial) -> str:
+    """What its folder is called; a retry has another number and the same name."""
+    return trial_name(trial.user_attrs[SLOT])
+
+
+def origin(trial: FrozenTrial) -> int:
+    """The number of the trial that it does again, or its own."""
+    number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if number is None else number
 
 
 def latest(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from ..runs import RunFolder, write_atomic
 from . import child
-from .command import FIT, SELECTION, Fit, Point, fits, trial_folder
+from .command import FIT, SELECTION, Fit, Point, fits, trial_folder, trial_name
 from .definition import Sweep
 from .measures import Jobs, dominated_by, means, measures, trouble
 from .storage import unreachable
@@ -32,7 +32,7 @@ class TrialFailed(Exception):
 
 
 class Surplus(TrialFailed):
-    """A trial beyond the budget: the queue was empty when it was asked for."""
+    """No trial of the budget: the queue was empty when it was asked for, or two `sweep run` filled it at once."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class Objective:
     attempts: list[int] = field(default_factory=list)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        if trial.number not in {one.number for one in counted(trial.study.get_trials(deepcopy=False))}:
+            raise Surplus("the queue was empty, or holds its slot twice")
         self.attempts.append(trial.number)
-        if SLOT not in trial.user_attrs:
-            raise Surplus("the budget is spent")
         method, values = self.sweep.space.suggest(trial)
         point = Point(trial.user_attrs[SLOT], method, values)
         chain = fits(self.sweep, point, self.out, SELECTION, trial.study.user_attrs[TOKEN])
@@ -186,7 +186,7 @@ class Watch:
         others = {other.user_attrs[SLOT]: other.user_attrs[JOBS] for other in counted(done) if JOBS in other.user_attrs}
         assert self.sweep.stop is not None
         winner = dominated_by(jobs, others, self.sweep.objectives, self.sweep.stop.after)
-        return None if winner is None else f"trial {winner} was better in every objective on all {len(jobs)} jobs"
+        return None if winner is None else f"{trial_name(winner)} was better in every objective on all {len(jobs)} jobs"
 
 
 def collected(chain: Sequence[Fit]) -> dict[str, dict[str, float | None]]:

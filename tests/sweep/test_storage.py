@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira_pl.sweep.storage import open_storage, redact
+from mira_pl.sweep.storage import file_storage, open_storage, redact
 
 WORKERS, TURNS = 4, 5
 LETTERS = st.text(st.characters(codec="ascii", categories=["L", "N"]) | st.sampled_from("!$%&*+-=@:/#?"), min_size=1)
@@ -53,6 +53,18 @@ def test_what_is_no_storage(url):
     with pytest.raises(ValueError, match="give sqlite:///file, postgresql://user@host/base or journal:file") as error:
         open_storage(url, 1, 4)
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a b", "{x}", "a%20b", "what?", "#1", "Ω"])
+def test_a_folder_of_any_name_holds_a_study(tmp_path, name):
+    path = tmp_path / name / "study.db"
+    open_storage(file_storage(path), 1, 4)
+    assert path.is_file()
+
+
+def test_braces_of_a_url_are_nothing_to_fill_in(tmp_path):
+    open_storage(f"sqlite:///{tmp_path}/{{x}}/study.db", 1, 4)
+    assert (tmp_path / "{x}" / "study.db").is_file()
 
 
 def test_a_server_that_is_not_there():

@@ -1,7 +1,6 @@
 """A study's queue, and what comes back into it, in memory: nothing is fitted."""
 
 import os
-import socket
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -14,16 +13,20 @@ from optuna.trial import TrialState
 
 from mira_pl.__main__ import main
 from mira_pl.commands.sweep import status
+from mira_pl.sweep import command, presence
 from mira_pl.sweep.definition import Sweep, load
-from mira_pl.sweep.presence import Presence, own_name, seen
+from mira_pl.sweep.export import table
+from mira_pl.sweep.presence import Presence, Sign, place, signs
 from mira_pl.sweep.recovery import reap
 from mira_pl.sweep.status import rows
 from mira_pl.sweep.storage import RETRIES
 from mira_pl.sweep.study import REASON, SLOT, best, connect, counted, create_or_join, join, latest, look, spent
+from mira_pl.sweep.trial import Objective, Surplus
+from mira_pl.sweep.worker import outcome, place_among
 
 BASE = str(Path(__file__).parents[2] / "configs" / "emoji_darkness.yaml")
 BETA, KEYS = "model.objective.beta", ["cat-s0", "dog-s0"]
-DEAD = f"{socket.gethostname()}:{2**22 + 1}"  # above the largest pid of Linux
+GONE = 2**22 + 1  # above the largest pid of Linux
 
 
 @pytest.fixture
@@ -51,6 +54,13 @@ def take(study: optuna.Study, sweep: Sweep, *values: float) -> optuna.Trial:
     return trial
 
 
+def sign(study: optuna.Study, name: str, trial: optuna.Trial, where: str | None = None, pid: int = GONE) -> None:
+    """As a worker, of this place by default, that has just begun a trial."""
+    held = {"seen": time.time(), "trial": trial.number, "pid": pid, "place": where or place()}
+    study.set_user_attr(f"worker:{name}", held)
+    trial.set_user_attr("worker", {"name": name, "trial": trial.number})
+
+
 def test_the_whole_grid_waits_and_is_taken_once(make):
     sweep = make()
     study = create_or_join(sweep, InMemoryStorage(), KEYS)
@@ -68,9 +78,50 @@ def test_a_larger_budget_adds_trials_and_changes_none(make):
     study = create_or_join(make(2, **wide), storage, KEYS)
     first = [trial.system_attrs["fixed_params"] for trial in study.trials]
     create_or_join(make(5, **wide), storage, KEYS)
-    create_or_join(make(3, **wide), storage, KEYS)
     again = [trial.system_attrs["fixed_params"] for trial in study.trials]
     assert slots(study) == [0, 1, 2, 3, 4] and again[:2] == first
+
+
+def test_a_budget_below_the_queue_is_refused(make):
+    """It would do nothing; the file's default of a grid or of twenty trials asks for nothing less than there is."""
+    storage, wide = InMemoryStorage(), {"sampler": "random", "space": {BETA: {"low": 0.1, "high": 10}}}
+    study = create_or_join(make(25, **wide), storage, KEYS)
+    with pytest.raises(
+        ValueError, match=r"budget\.trials is 24, but the queue of 's' holds 25 trials and only grows: give 25"
+    ):
+        create_or_join(make(24, **wide), storage, KEYS)
+    with pytest.raises(ValueError, match=r"budget\.trials is 2, but"):
+        create_or_join(make(budget={"trials": 2}, **wide), storage, KEYS)
+    create_or_join(make(**wide), storage, KEYS)
+    assert len(study.trials) == 25
+
+
+def test_two_that_fill_the_queue_at_once_give_every_slot_one_trial(make):
+    """Both see an empty queue; what the later one adds is no trial, and neither are its retries."""
+    sweep, storage = make(), InMemoryStorage()
+    study = create_or_join(sweep, storage, KEYS)
+    for slot, point in enumerate(sweep.space.grid()):
+        study.enqueue_trial(point, user_attrs={SLOT: slot})
+    assert [trial.number for trial in counted(study.trials)] == [0, 1, 2]
+    lost = take(study, sweep)
+    assert reap(study, 1e-9) == [lost.number]
+    assert slots(study, TrialState.WAITING) == [1, 2, 0] and [one.number for one in latest(study.trials)] == [6, 1, 2]
+    assert dict(rows(study, sweep))["trials waiting"] == "3"
+
+
+def test_what_was_queued_twice_is_not_done_twice(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "FIT", ("python", "-c", "raise SystemExit('it was fitted')"))
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    study.enqueue_trial({BETA: 0.1}, user_attrs={SLOT: 0})
+    objective = Objective(sweep, tmp_path, {}, lambda trial: None)
+    for _ in range(3):
+        take(study, sweep, 1.0, 1.0, 1.0)
+    with pytest.raises(Surplus, match="holds its slot twice"):
+        objective(study.ask())
+    with pytest.raises(Surplus, match="queue was empty"):
+        objective(study.ask())
+    assert objective.attempts == []  # of a worker that may take so many
 
 
 def test_another_file_is_refused_with_the_difference(make):
@@ -90,8 +141,7 @@ def test_a_lost_workers_trial_comes_back_and_keeps_its_slot(make):
     sweep = make()
     study = create_or_join(sweep, InMemoryStorage(), KEYS)
     lost, mine, new = (take(study, sweep) for _ in range(3))
-    study.set_user_attr(f"worker:{DEAD}", {"seen": time.time(), "trial": lost.number})
-    lost.set_user_attr("worker", {"name": DEAD, "trial": lost.number})
+    sign(study, "gone", lost)
     Presence(study, 60).touch(mine)  # this process, which lives; `new` has not signed yet
     assert reap(study, 300) == [lost.number]
     assert reap(study, 300) == []
@@ -101,6 +151,33 @@ def test_a_lost_workers_trial_comes_back_and_keeps_its_slot(make):
     assert reap(study, 300) == []
     assert sorted(reap(study, 1e-9)) == [mine.number, new.number, again.number]
     assert slots(study, TrialState.WAITING) == [1, 2, 0]
+
+
+def test_containers_of_one_name_and_pid_are_different_workers(make):
+    """A process that is not found here may well be one of the other's namespace, on this kernel and under this name."""
+    sweep = make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    first, second = Presence(study, 60), Presence(study, 60)
+    assert (
+        first.name != second.name
+        and len({place_among(one.name, {first.name, second.name}) for one in (first, second)}) == 2
+    )
+    there, here = take(study, sweep), take(study, sweep)
+    sign(study, "there", there, where=f"{place()}1")
+    sign(study, "here", here)
+    assert reap(study, 300) == [here.number]
+    first.touch()
+    second.touch()
+    second.leave()
+    assert signs(study.user_attrs)[first.name].alive(300, time.time())  # one that leaves does not speak for the other
+    assert sorted(reap(study, 1e-9)) == [there.number]
+
+
+def test_a_name_says_nothing_where_linux_is_not(monkeypatch):
+    """Freshness alone counts: no pid is looked up."""
+    monkeypatch.setattr(presence.Path, "readlink", lambda self: (_ for _ in ()).throw(FileNotFoundError(self)))
+    assert place() is None and Sign(time.time(), GONE, None).alive(300, time.time())
+    assert not Sign(time.time() - 301, os.getpid(), None).alive(300, time.time())
 
 
 def test_a_trial_that_kills_its_workers_is_given_up_at_last(make):
@@ -196,15 +273,51 @@ def test_status_counts_slots_retries_and_workers(make):
     study = create_or_join(sweep, InMemoryStorage(), KEYS)
     take(study, sweep, 1.0, 2.0, 3.0)
     lost = take(study, sweep)
-    study.set_user_attr(f"worker:{DEAD}", {"seen": time.time(), "trial": lost.number})
-    lost.set_user_attr("worker", {"name": DEAD, "trial": lost.number})
-    Presence(study, 60).touch()
+    sign(study, "gone", lost)
+    alive = Presence(study, 60)
+    alive.touch()
     reap(study, 300)
     found = dict(rows(study, sweep))
     assert found["trials complete"] == "1" and found["trials waiting"] == "2" and found["retries"] == "1"
-    assert found["workers alive"] == f"1 ({own_name()})" and found["best: trial 0"].startswith(
+    assert found["workers alive"] == f"1 ({alive.name})" and found["best: trial-0000"].startswith(
         "reward 1, drift 2, clip 3"
     )
-    Presence(study, 60).leave()
-    assert seen(study.user_attrs)[f"{socket.gethostname()}:{os.getpid()}"] == 0.0
+    alive.leave()
+    assert signs(study.user_attrs)[alive.name].seen == 0.0
     assert dict(rows(study, sweep))["minutes left"] == "unknown: no worker is alive"
+
+
+def test_what_is_over_has_no_minutes_left(make):
+    """A study that is done; and one whose budget is spent, once the trials that run are through."""
+    sweep, whole = make(budget={"unet_calls": 50}), make()
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    Presence(study, 60).touch()
+    trial, running = take(study, sweep), take(study, sweep)
+    trial.set_user_attr("unet_calls", 50)
+    study.tell(trial, (1.0, 1.0, 1.0))
+    assert "stopped" in dict(rows(study, sweep)) and "minutes left" in dict(rows(study, sweep))
+    study.tell(running, (1.0, 1.0, 1.0))
+    found = dict(rows(study, sweep))
+    assert found["trials waiting"] == "1" and "stopped" in found and "minutes left" not in found
+    assert "minutes left" in dict(rows(study, whole))  # with more budget it goes on
+    take(study, sweep, 1.0, 1.0, 1.0)
+    assert "minutes left" not in dict(rows(study, whole))
+
+
+def test_what_is_shown_leads_to_the_folder(make):
+    """A retry has another number and writes where the first attempt did."""
+    sweep = make(space={BETA: [0.1, 1.0]}, objectives={"reward": "maximize"})
+    study = create_or_join(sweep, InMemoryStorage(), KEYS)
+    take(study, sweep)
+    failed = take(study, sweep)
+    failed.set_user_attr(REASON, "exit code 2")
+    study.tell(failed, state=TrialState.FAIL)
+    reap(study, 1e-9)
+    retry = take(study, sweep, 1.0)
+    found = dict(rows(study, sweep))
+    assert retry.number == 2 and {"best: trial-0000", "failed: trial-0001"} <= set(found)
+    assert outcome(study.trials[2]).startswith("trial-0000: 1 for") and outcome(study.trials[1]).startswith(
+        "trial-0001 fail"
+    )
+    frame = table(study, sweep)
+    assert list(frame["trial"]) == ["trial-0000", "trial-0001"] and list(frame["number"]) == [2, 1]

@@ -73,7 +73,7 @@ def test_several_objectives_stop_where_a_finished_trial_is_better_in_all(tmp_pat
     write(bad, 5.0, 2)
     bad.look(final=True)
     write(bad, 5.0, 3)
-    with pytest.raises(optuna.TrialPruned, match="trial 0 was better in every objective on all 3 jobs"):
+    with pytest.raises(optuna.TrialPruned, match="trial-0000 was better in every objective on all 3 jobs"):
         bad.look(final=True)
     done = watch(sweep, study, tmp_path / "done")
     write(done, 5.0, 8)
