@@ -129,6 +129,20 @@ def test_the_table_of_one_step_is_the_csv():
             assert written == pytest.approx(wanted, abs=0.5 * 10**-places + 1e-9), f"{method}, {column}"
 
 
+def test_the_table_of_beta_is_the_csv():
+    outcome = pd.read_csv(ROOT / "docs" / "results" / "beta" / "outcome.csv").set_index("method")
+    rows = re.findall(r"^\| ([\d.]+) \| (.*) \|$", (ROOT / "docs" / "sweeps.md").read_text(), re.M)
+    rows = [row for row in rows if row[1].count("..") == 7]
+    assert [float(beta) for beta, _ in rows] == list(outcome.index)
+    digits = {"reward": (2, 1), "drift": (1, 1), "score_difference": (1, 1), "clip": (0, 1), "animal": (0, 100)}
+    digits |= {"colour": (0, 100), "faithful": (0, 100)}
+    for beta, cells in rows:
+        for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
+            interval = re.findall(r"[-\d.e]+", outcome.loc[float(beta), column])
+            wanted = [f"{scale * float(number):.{places}f}" for number in interval]
+            assert cell == "{} ({} .. {})".format(*wanted), f"{beta}, {column}"
+
+
 def test_the_python_example_runs(monkeypatch):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     code = code.replace("StableDiffusion()", "StableDiffusion(steps=2)").replace("iterations=10", "iterations=1")

@@ -5,3 +5,4 @@ import warnings
 from optuna.exceptions import ExperimentalWarning
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, names of metrics
+warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")  # how: `figures.importance` knows
