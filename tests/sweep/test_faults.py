@@ -79,7 +79,11 @@ def test_two_workers_do_what_one_does(drill):
     assert drill.complete() == expected()
     assert [len(drill.children(slot)) for slot in range(4)] == [1, 1, 1, 1]
     said = drill.run("status")
-    assert re.search("trials complete +│ 4", said) and re.search("retries +│ 0", said) and PASSWORD not in everything(drill)
+    assert (
+        re.search("trials complete +│ 4", said)
+        and re.search("retries +│ 0", said)
+        and PASSWORD not in everything(drill)
+    )
 
 
 @pytest.mark.parametrize("drill", ["postgresql"], indirect=True)
