@@ -63,7 +63,7 @@ def row(trial: FrozenTrial, attributes: Mapping[str, Any], on_front: bool) -> Ro
     )
 
 
-def reported(attributes: Mapping[str, Any], slot: int) -> dict[str, Jobs]:
+def reported(attributes: Mapping[str, Any], slot: int) -> dict[str, dict[str, Measures]]:
     """What a trial measured on each report set, by the set's name: rewards of two sets have no mean."""
     sets: dict[str, dict[str, Measures]] = {}
     for key, job in attributes.get(f"{REPORTED}{slot}", {}).items():

@@ -66,6 +66,7 @@ def out(swept) -> Path:
     return path.parent / "out"
 
 
+@pytest.mark.slow
 def test_odd_names_are_shown_and_exported(out):
     page = (out / "index.html").read_text()
     assert f"<bdi>{ODD}</bdi>" in page and f"{ODD}:{BETA}" in page and "<script>alert" not in page
@@ -74,6 +75,7 @@ def test_odd_names_are_shown_and_exported(out):
     assert best.startswith(f"# trial-0003 of the sweep {ODD}: reward 3.5\n") and yaml.safe_load(best)["model"]
 
 
+@pytest.mark.slow
 def test_report_sets_are_told_apart_and_never_pooled(swept, out):
     frame = pd.read_csv(out / "trials.csv")
     assert frame["report-0: reward"].iloc[3] == 3.5 and frame["report-1: reward"].iloc[3] == 103.5
