@@ -151,7 +151,7 @@ def importance(study: optuna.Study, objectives: Mapping[str, str]) -> Figure | N
         axes.barh(offsets, [values.get(name, 0.0) for name in names], height, label=objective)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("importance (PED-ANOVA)")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
