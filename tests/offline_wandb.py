@@ -23,6 +23,8 @@ def records(path: Path) -> Iterator[Record]:
             continue
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
         chunk, place = data[place + 7 : place + 7 + length], place + 7 + length
+        if len(chunk) < length:  # W&B is still writing it
+            return
         if kind in (WHOLE, FIRST):
             parts = b""
         parts += chunk
