@@ -1,4 +1,4 @@
-"""`python -m benchmarks cpu` (docs/speed.md), `gpu` and `scaling` (docs/gpu.md)."""
+"""`python -m benchmarks cpu` (docs/performance.md), `gpu` and `scaling` (docs/gpu.md)."""
 
 import argparse
 

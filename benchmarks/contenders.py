@@ -13,10 +13,11 @@ from mira_pl.problem import Problem
 from mira_pl.prompts import make_jobs
 from mira_pl.trajectory import Engine
 
-from .loops import update, update_as_dno, update_as_reno
+from .loops import Ticks, fit_with_lightning, update, update_as_dno, update_as_reno
 from .models import MODELS, Weights, encode
 
-NAMES = ("ours", "full", "checkpoint", "walk", "dno_shipped", "dno_mended", "reno")
+THEIRS = ("dno_shipped", "dno_mended", "reno")
+NAMES = ("ours", "full", "checkpoint", "walk", *THEIRS, "lightning")
 OBJECTIVES: dict[str, Callable[[], Objective]] = {"dno": DNO, "mira": MIRA}
 LR = 0.01
 
@@ -45,6 +46,11 @@ class Setting:
         tiny = "tiny " if self.weights.size == "tiny" else ""
         return f"{tiny}{self.model} T={self.steps} prompts={self.prompts}"
 
+    @property
+    def eager(self) -> "Setting":
+        """For the loops of others, which neither compile nor lay out anything."""
+        return replace(self, weights=replace(self.weights, compile="none", channels_last=False))
+
     def problem(self, prompts: int) -> Problem:
         """Built anew: models of one contender are gone before the next one comes."""
         model, device = MODELS[self.model], self.weights.device
@@ -63,18 +69,22 @@ class Contender:
         iterate: runs one.
         recomputed: sampling steps computed twice.
         previews: pictures decoded on the way.
+        clock: seconds of so many iterations in a row, where they cannot be started one by one.
     """
 
     prompts: int
     iterate: Callable[[], object]
     recomputed: int
     previews: int = 0
+    clock: Callable[[int], list[float]] | None = None
 
 
 def enter(name: str, setting: Setting) -> Contender:
     """The contender of that name, ready to run."""
     if name in ("dno_shipped", "dno_mended"):
         return as_dno(setting, shipped=name == "dno_shipped")
+    if name == "lightning":
+        return through_lightning(setting)
     return as_reno(setting) if name == "reno" else ours(setting, name)
 
 
@@ -94,6 +104,23 @@ def ours(setting: Setting, name: str) -> Contender:
         anchor = problem.attempt(noise, objective.measures(None), keep_eps=True).trajectory
     run = partial(update, problem, objective, noise, optimizer, anchor, 1)
     return Contender(setting.prompts, run, setting.steps - stored)
+
+
+def through_lightning(setting: Setting) -> Contender:
+    """`ours` by NoiseAlignment with the columns of its trace; an iteration on its own is a whole fit."""
+    problem = setting.problem(setting.prompts)
+    stored = affordable(problem, start(problem, setting))
+    problem = replace(problem, engine=Engine("checkpoint", stored))
+    objective = OBJECTIVES[setting.objective]()
+    accelerator = "gpu" if setting.weights.device.type == "cuda" else "cpu"
+
+    def clock(count: int) -> list[float]:
+        ticks = Ticks()
+        fit_with_lightning(problem, objective, count + 3, accelerator, [ticks])
+        return ticks.seconds[2:]
+
+    run = partial(fit_with_lightning, problem, objective, 1, accelerator)
+    return Contender(setting.prompts, run, setting.steps - stored, clock=clock)
 
 
 def as_dno(setting: Setting, shipped: bool) -> Contender:

@@ -1,5 +1,9 @@
 """One iteration of every contender: ours, and the published loops of DNO and ReNO, written anew from their code."""
 
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+
 import lightning as L
 import torch
 from torch import Tensor
@@ -18,6 +22,8 @@ from mira_pl.problem import Problem
 from mira_pl.rewards import ImageReward, Reward, Weighted
 from mira_pl.rewards.towers import ClipTowers
 from mira_pl.trajectory import Chain, Engine, Trajectory, sample
+
+from .measure import wait
 
 DNO_CLIP, RENO_CLIP, RENO_NORM = 1.0, 0.1, 0.01  # of the public codes
 
@@ -92,8 +98,30 @@ def forget(reward: Reward) -> None:
         reward.tokens.clear()
 
 
+class Ticks(L.Callback):
+    """When the iterations of a fit began, once the device had done what came before."""
+
+    def __init__(self) -> None:
+        self.began: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: int, batch_idx: int
+    ) -> None:
+        wait(pl_module.device)
+        self.began.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> list[float]:
+        """From one to the next."""
+        return [later - earlier for earlier, later in pairwise(self.began)]
+
+
 def fit_with_lightning(
-    problem: Problem, objective: Objective, updates: int, accelerator: str = "cpu"
+    problem: Problem,
+    objective: Objective,
+    updates: int,
+    accelerator: str = "cpu",
+    callbacks: Sequence[L.Callback] = (),
 ) -> NoiseAlignment:
     """The same iterations through NoiseAlignment, its columns and its last look, without files."""
     module = NoiseAlignment(
@@ -103,5 +131,6 @@ def fit_with_lightning(
     data = PromptData([job.prompt for job in problem.jobs], batch_size=len(problem.jobs))
     quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
     quiet |= {"enable_progress_bar": False}
-    L.Trainer(accelerator=accelerator, devices=1, max_epochs=1, **quiet).fit(module, datamodule=data)
+    trainer = L.Trainer(accelerator=accelerator, devices=1, max_epochs=1, callbacks=[*callbacks], **quiet)
+    trainer.fit(module, datamodule=data)
     return module

@@ -13,6 +13,7 @@ from transformers import BertTokenizer, CLIPModel, CLIPTokenizer, T5Tokenizer
 from mira_pl.backbones import SDXL, PixArt, StableDiffusion
 from mira_pl.backbones.analytic import sd_scheduler
 from mira_pl.backbones.base import Condition, Text
+from mira_pl.backbones.compiled import Compile, compiled, laid_out
 from mira_pl.backbones.latent import DTypeName, LatentDiffusion, checkpointed, frozen
 from mira_pl.backbones.pixart import LONGEST
 from mira_pl.rewards import Aesthetic, CLIPScore, HPSv2, ImageReward, PickScore, Reward, Term, Weighted
@@ -38,11 +39,15 @@ class Weights:
         size: of the architectures.
         device: `meta` counts and computes nothing.
         dtype: of denoiser, VAE and text encoders; rewards stay in float32, as the package loads them.
+        compile: of the denoiser.
+        channels_last: of a U-Net.
     """
 
     size: Size
     device: torch.device
     dtype: DTypeName = "bfloat16"
+    compile: Compile = "none"
+    channels_last: bool = False
 
     def make(self, build: Callable[[Size], nn.Module], dtype: DTypeName | None = None) -> nn.Module:
         """A frozen network at its own initialisation, from one seed."""
@@ -62,7 +67,8 @@ class RandomStableDiffusion(StableDiffusion):
         LatentDiffusion.__init__(self, "random", schedule, guidance, "epsilon", scheduler.alphas_cumprod, weights.dtype)
         self.tokenizer, self.text = clip_words(), weights.make(text_l)
         self.encoders = (self.text,)
-        self.denoiser, self.vae = weights.make(unet), checkpointed(weights.make(vae), True)
+        self.denoiser = laid_out(weights.make(unet), weights.channels_last)
+        self.vae = checkpointed(weights.make(vae), True)
         settle(self, self.denoiser.conv_out, weights)
 
 
@@ -75,7 +81,7 @@ class RandomSDXL(SDXL):
         LatentDiffusion.__init__(self, "random", schedule, guidance, "epsilon", scheduler.alphas_cumprod, weights.dtype)
         self.tokenizers = (clip_words(), clip_words())
         self.encoders = (weights.make(text_l), weights.make(text_g))
-        self.denoiser = weights.make(partial(unet_xl, side=64 if turbo else 128))
+        self.denoiser = laid_out(weights.make(partial(unet_xl, side=64 if turbo else 128)), weights.channels_last)
         self.vae, self.zero_empty = checkpointed(weights.make(vae), True), False  # zeros could be quicker
         self.pixels = self.denoiser.config.sample_size * 8
         settle(self, self.denoiser.conv_out, weights)
@@ -220,7 +226,7 @@ def towers(weights: Weights, build: Callable[[Size], nn.Module], square: Literal
 
 @torch.no_grad()
 def settle(backbone: LatentDiffusion, last: nn.Module, weights: Weights) -> None:
-    """Shape and device of a built backbone, and its last layer scaled to a predicted noise of size `PREDICTED`."""
+    """Shape and device of a built backbone, its last layer scaled to predict `PREDICTED`, and compiled."""
     config = backbone.denoiser.config
     backbone.latent_shape = (config.in_channels, config.sample_size, config.sample_size)
     backbone.to(weights.device)
@@ -232,3 +238,5 @@ def settle(backbone: LatentDiffusion, last: nn.Module, weights: Weights) -> None
     factor = PREDICTED / backbone.output(x, middle, backbone.alphas_cumprod[500], text).std()
     for parameter in last.parameters():
         parameter.mul_(factor)
+    backbone.compile = weights.compile
+    compiled(backbone.denoiser, weights.compile)

@@ -23,6 +23,7 @@ class Row:
         prompts: that its iteration brings forward.
         seconds_per_iteration: of one image: the median of whole iterations, divided by `prompts`.
         peak_bytes: see `measure.peak_bytes`.
+        first_seconds: of the first iteration, all prompts together: kernels are chosen, and compiled where asked.
         images_per_hour: at K = 50 iterations an image.
         mfu: needed FLOPs over those that the measured matrix product would have done meanwhile.
         hfu: the same with what is computed twice and with previews.
@@ -40,6 +41,7 @@ class Row:
     mfu: float | None = None
     hfu: float | None = None
     ratio_to_ours: float | None = None
+    first_seconds: float | None = None
     note: str = ""
 
 
@@ -62,7 +64,15 @@ def linearity(rows: Sequence[Row]) -> tuple[float, float] | None:
 def print_rows(rows: Sequence[Row]) -> None:
     """The table."""
     table = Table(
-        "group", "contender", "s an image and iteration", "images / h", "peak GB", "MFU %", "HFU %", "ratio to ours"
+        "group",
+        "contender",
+        "s an image and iteration",
+        "images / h",
+        "peak GB",
+        "MFU %",
+        "HFU %",
+        "ratio to ours",
+        "first s",
     )
     for row in rows:
         numbers = [
@@ -72,6 +82,7 @@ def print_rows(rows: Sequence[Row]) -> None:
             shown(row.mfu, ".1f", 100),
             shown(row.hfu, ".1f", 100),
             shown(row.ratio_to_ours, ".2f"),
+            shown(row.first_seconds, ".1f"),
         ]
         table.add_row(row.name, row.contender, row.note or numbers[0], *numbers[1:])
     Console(width=130).print(table)

@@ -1,4 +1,4 @@
-"""How many sampling steps can keep their activations in the memory that is free."""
+"""What fits into the memory that is free: sampling steps that keep their activations, and jobs at once."""
 
 import os
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from .backbones.base import Backbone, Condition
 from .drift import ScoreEnergy
+from .problem import Problem
 from .trajectory import Chain
 from .types import Noise
 
@@ -65,6 +66,29 @@ def step_bytes(backbone: Backbone, condition: Condition, noise: Noise) -> int:
         first = chain.step(x, chain.noise_at(noise, 0), 0)
         before = kept.bytes
         chain.step(first[0].detach().requires_grad_(), chain.noise_at(noise, 0), 0)
+    return kept.bytes - before
+
+
+def affordable_jobs(one: Problem, noise: Noise, stored: int, shared: int) -> int:
+    """Jobs whose batch fits into `SHARE` of the free memory of the noise's device, at least 1.
+
+    Args:
+        one: the problem of one job.
+        noise: its noise.
+        stored: steps whose activations are kept beside those of the step in work.
+        shared: batches of as many noises that are there at once: of other processes, or of a job's other candidates.
+    """
+    needed = (1 + stored) * step_bytes(one.backbone, one.condition, noise) + picture_bytes(one, noise)
+    return max(1, int(SHARE * free_bytes(noise.device) / shared / max(1, needed)))
+
+
+def picture_bytes(one: Problem, noise: Noise) -> int:
+    """Bytes that autograd keeps for decoding and scoring: what a second picture adds. Checkpointed blocks keep none."""
+    kept, before = KeptBytes(), 0
+    with torch.enable_grad(), kept:
+        for _ in range(2):
+            before = kept.bytes
+            one.reward.score(one.backbone.decode(noise[:, -1].detach().requires_grad_()), one.prompts)
     return kept.bytes - before
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,7 +69,7 @@ class Backbone(ABC):
 
     schedule: Schedule
     latent_shape: tuple[int, ...]
-    shows_attention: ClassVar[bool] = False
+    shows_attention: bool = False
     """Whether there are `eps_and_attention` and `places`."""
     guidance: float = 1.0
     """Scale of classifier-free guidance; 1 is none."""
@@ -121,7 +121,7 @@ class Backbone(ABC):
         Raises:
             ValueError: the model gives no maps, or none of this side.
         """
-        raise ValueError(f"{type(self).__name__} gives no attention maps: take StableDiffusion")
+        raise ValueError(f"{type(self).__name__} gives no attention maps: take StableDiffusion, not compiled")
 
     def places(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's last token among the tokens of the prompt; none where it does not occur."""

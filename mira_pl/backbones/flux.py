@@ -16,6 +16,7 @@ from ..ranges import finite
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
+from .compiled import Compile, compiled
 from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 
 PATCH = 2
@@ -35,6 +36,7 @@ class Flux(LatentDiffusion):
         dtype: of the weights.
         size: side of the picture in pixels.
         checkpoint_vae: see `StableDiffusion`.
+        compile: see `StableDiffusion`.
     """
 
     predictions = ("flow_prediction",)
@@ -48,6 +50,7 @@ class Flux(LatentDiffusion):
         dtype: DTypeName = "float32",
         size: int = 1024,
         checkpoint_vae: bool = True,
+        compile: Compile = "none",
     ) -> None:
         needs = self.needs(model)
         ready(needs["pipeline"])
@@ -65,7 +68,9 @@ class Flux(LatentDiffusion):
         schedule = flow_schedule(scheduler, steps, eta, tokens=len(self.ids), times=times)
         prediction = scheduler.config.get("prediction_type", "flow_prediction")
         super().__init__(model, schedule, 1.0, prediction, training_levels(), dtype)
-        self.denoiser = frozen(load_weights(FluxTransformer2DModel, needs["transformer"], self.dtype))
+        self.compile = compile
+        transformer = frozen(load_weights(FluxTransformer2DModel, needs["transformer"], self.dtype))
+        self.denoiser = compiled(transformer, compile)
         self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
         self.t5_tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer_2"])

@@ -16,6 +16,7 @@ from ..diffusion import Prediction, Schedule, from_noise, from_velocity
 from ..flow import from_flow, to_flow
 from ..types import Compute, Images, Latents
 from .base import Backbone, Condition, Text
+from .compiled import Compile
 
 DTypeName = Literal["float32", "bfloat16", "float16", "float64"]
 READINGS = {"epsilon": from_noise, "v_prediction": from_velocity, "flow_prediction": from_flow}
@@ -35,9 +36,11 @@ class LatentDiffusion(Backbone):
         vae: decoder of the latents.
         encoders: text encoders, which are on the device only while they encode.
         encode_on_cpu: they never are.
+        compile: how the denoiser is compiled, see `compiled`.
     """
 
     encode_on_cpu = False
+    compile: Compile = "none"
 
     def __init__(
         self, model: str, schedule: Schedule, guidance: float, prediction: str, alphas_cumprod: Tensor, dtype: DTypeName
@@ -111,7 +114,9 @@ class LatentDiffusion(Backbone):
         """What the denoiser was trained to predict, unguided, fp32."""
         entering = to_flow(x, alpha) if self.prediction == "flow_prediction" else x
         with chosen_attention(x, self.dtype):
-            return self.run(entering.to(self.dtype), timestep, text).to(x.dtype)
+            output = self.run(entering.to(self.dtype), timestep, text)
+        # The next replay of a CUDA graph overwrites what this one gave.
+        return output.to(x.dtype, copy=self.compile == "graphs")
 
     def decode(self, latents: Latents) -> Images:
         self.spent += Compute(vae=1)

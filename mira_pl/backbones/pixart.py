@@ -13,6 +13,7 @@ from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
+from .compiled import Compile, compiled
 from .distilled import TAUGHT, refuse_misfit, refuse_untaught
 from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 from .single_file import settled
@@ -40,6 +41,7 @@ class PixArt(LatentDiffusion):
             is refused.
         t5_on_cpu: encode prompts on the CPU, once a batch, where the device has no room for T5 (9.5 GB in bfloat16).
         checkpoint_vae: see `StableDiffusion`.
+        compile: see `StableDiffusion`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PixArt(LatentDiffusion):
         student: str | None = None,
         t5_on_cpu: bool = False,
         checkpoint_vae: bool = True,
+        compile: Compile = "none",
     ) -> None:
         needs = settled(self.needs, model, student)
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
@@ -67,10 +70,12 @@ class PixArt(LatentDiffusion):
         right = f"one_step_at: {scheduler.config.get(TAUGHT)}, guidance: 1"
         refuse_untaught(student or model, scheduler.config, schedule, guidance, right)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
+        self.compile = compile
         self.tokenizer = load_part(T5Tokenizer.from_pretrained, needs["tokenizer"])
         self.encoders = (frozen(load_weights(T5EncoderModel, needs["text_encoder"], self.dtype)),)
         self.encode_on_cpu = t5_on_cpu
-        self.denoiser = frozen(load_weights(PixArtTransformer2DModel, needs["transformer"], self.dtype))
+        transformer = frozen(load_weights(PixArtTransformer2DModel, needs["transformer"], self.dtype))
+        self.denoiser = compiled(transformer, compile)
         self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         side = self.denoiser.config.sample_size
         self.latent_shape = (self.denoiser.config.in_channels, side, side)

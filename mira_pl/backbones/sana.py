@@ -14,6 +14,7 @@ from ..hub.loading import load_part, load_weights
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
+from .compiled import Compile, compiled
 from .latent import DTypeName, LatentDiffusion, frozen
 
 LONGEST = 300  # tokens, as Sana was trained
@@ -31,6 +32,7 @@ class Sana(LatentDiffusion):
         eta: noise of the sampler, 0 (Euler's method) to 1.
         guidance: classifier-free guidance scale, 4.5 as in its authors' examples; 1 turns it off.
         dtype: of the weights.
+        compile: see `StableDiffusion`.
     """
 
     predictions = ("flow_prediction",)
@@ -42,6 +44,7 @@ class Sana(LatentDiffusion):
         eta: float = 0.0,
         guidance: float = 4.5,
         dtype: DTypeName = "float32",
+        compile: Compile = "none",
     ) -> None:
         needs = self.needs(model)
         ready(needs["pipeline"])
@@ -50,9 +53,11 @@ class Sana(LatentDiffusion):
         schedule = flow_schedule(scheduler, steps, eta, tokens=1)  # the shift does not depend on the size
         prediction = found.get("prediction_type", "flow_prediction")
         super().__init__(model, schedule, guidance, prediction, training_levels(), dtype)
+        self.compile = compile
         self.tokenizer = load_part(GemmaTokenizer.from_pretrained, needs["tokenizer"], padding_side="right")
         self.encoders = (frozen(load_weights(Gemma2Model, needs["text_encoder"], self.dtype)),)
-        self.denoiser = frozen(load_weights(SanaTransformer2DModel, needs["transformer"], self.dtype))
+        transformer = frozen(load_weights(SanaTransformer2DModel, needs["transformer"], self.dtype))
+        self.denoiser = compiled(transformer, compile)
         self.vae = frozen(load_weights(AutoencoderDC, needs["vae"], self.dtype))
         config = self.denoiser.config
         self.latent_shape = (config.in_channels, config.sample_size, config.sample_size)

@@ -15,6 +15,7 @@ from ..hub.loading import load_part, load_weights
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
+from .compiled import Compile, compiled
 from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 
 LONGEST = 256  # tokens of T5
@@ -33,6 +34,7 @@ class StableDiffusion3(LatentDiffusion):
         dtype: of the weights.
         t5: whether T5 (its 4.8 B parameters) reads the prompt; where it does not, its embeddings are 0.
         checkpoint_vae: see `StableDiffusion`.
+        compile: see `StableDiffusion`.
     """
 
     predictions = ("flow_prediction",)
@@ -46,6 +48,7 @@ class StableDiffusion3(LatentDiffusion):
         dtype: DTypeName = "float32",
         t5: bool = True,
         checkpoint_vae: bool = True,
+        compile: Compile = "none",
     ) -> None:
         needs = self.needs(model, t5)
         ready(needs["pipeline"])
@@ -56,8 +59,10 @@ class StableDiffusion3(LatentDiffusion):
         schedule = flow_schedule(scheduler, steps, eta, tokens=(side // config["patch_size"]) ** 2)
         prediction = scheduler.config.get("prediction_type", "flow_prediction")
         super().__init__(model, schedule, guidance, prediction, training_levels(), dtype)
+        self.compile = compile
         denoiser = load_weights(SD3Transformer2DModel, needs["transformer"], self.dtype)
-        self.denoiser = frozen(denoiser.to(self.dtype))  # diffusers may leave it in the dtype of the file
+        denoiser = frozen(denoiser.to(self.dtype))  # diffusers may leave it in the dtype of the file
+        self.denoiser = compiled(denoiser, compile)
         self.vae = checkpointed(frozen(load_weights(AutoencoderKL, needs["vae"], self.dtype)), checkpoint_vae)
         tokenizers = (load_part(CLIPTokenizer.from_pretrained, needs[name]) for name in ("tokenizer", "tokenizer_2"))
         self.tokenizers = tuple(tokenizers)

@@ -15,6 +15,7 @@ from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..text import tokenize
 from ..types import Latents
 from .base import Text
+from .compiled import Compile, compiled, laid_out
 from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
 from .lora import fuse_loras, lora_needs
 from .single_file import XL, load_network, model_needs, settled
@@ -43,6 +44,8 @@ class SDXL(LatentDiffusion):
         lora: see `StableDiffusion`.
         lora_scale: see `StableDiffusion`.
         checkpoint_vae: see `StableDiffusion`.
+        compile: see `StableDiffusion`.
+        channels_last: see `StableDiffusion`.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class SDXL(LatentDiffusion):
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
         checkpoint_vae: bool = True,
+        compile: Compile = "none",
+        channels_last: bool = False,
     ) -> None:
         needs = settled(self.needs, model, vae, config, lora)
         described = read_json(ready(needs["pipeline"]).files["model_index.json"])
@@ -71,13 +76,15 @@ class SDXL(LatentDiffusion):
             else one_step(alphas, one_step_at)
         )
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, alphas, dtype)
+        self.compile = compile
         tokenizers = (load_part(CLIPTokenizer.from_pretrained, needs[name]) for name in ("tokenizer", "tokenizer_2"))
         self.tokenizers = tuple(tokenizers)
         self.encoders = (
             frozen(load_network(CLIPTextModel, needs, "text_encoder", self.dtype)),
             frozen(load_network(CLIPTextModelWithProjection, needs, "text_encoder_2", self.dtype)),
         )
-        self.denoiser = frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype))
+        unet = laid_out(frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype)), channels_last)
+        self.denoiser = compiled(unet, compile)
         parts = {"unet": self.denoiser, "text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
         fuse_loras(lora, lora_scale, parts)
         self.vae = checkpointed(frozen(load_network(AutoencoderKL, needs, "vae", self.dtype)), checkpoint_vae)

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x, and the embedded emoji world, which is of the same classes."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -15,6 +15,7 @@ from ..text import tokenize
 from ..types import Latents
 from .attention import Attention, quarter, reading, sides
 from .base import Condition, Text
+from .compiled import Compile, compiled, laid_out
 from .distilled import refuse_misfit, refuse_untaught
 from .latent import READINGS, DTypeName, LatentDiffusion, checkpointed, frozen
 from .lora import fuse_loras, lora_needs
@@ -42,9 +43,12 @@ class StableDiffusion(LatentDiffusion):
         lora: files, folders or hub ids of LoRAs, added to the weights; see `lora_needs`.
         lora_scale: of all of them, or of each.
         checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.
+        compile: the denoiser by torch.compile: `regional` every transformer block, `full` all of it, `graphs` all of it
+            as CUDA graphs (for engine `walk` without stored steps; on a CPU the same as `full`). It shows no attention.
+        channels_last: keep the channels of a place side by side in the U-Net's convolutions.
     """
 
-    shows_attention: ClassVar[bool] = True
+    shows_attention = True
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class StableDiffusion(LatentDiffusion):
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
         checkpoint_vae: bool = True,
+        compile: Compile = "none",
+        channels_last: bool = False,
     ) -> None:
         needs = settled(self.needs, model, student, config, lora)
         scheduler = load_part(DDIMScheduler.from_pretrained, needs["scheduler"])
@@ -67,9 +73,11 @@ class StableDiffusion(LatentDiffusion):
         right = "steps: 1, sampler: euler_ancestral, guidance: 1"
         refuse_untaught(student or model, scheduler.config, schedule, guidance, right)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
+        self.compile, self.shows_attention = compile, compile == "none"
         self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
         self.text = frozen(load_network(CLIPTextModel, needs, "text_encoder", self.dtype))
-        self.denoiser = frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype))
+        unet = laid_out(frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype)), channels_last)
+        self.denoiser = compiled(unet, compile)
         fuse_loras(lora, lora_scale, {"unet": self.denoiser, "text_encoder": self.text})
         self.vae = checkpointed(frozen(load_network(AutoencoderKL, needs, "vae", self.dtype)), checkpoint_vae)
         self.encoders = (self.text,)
@@ -90,6 +98,8 @@ class StableDiffusion(LatentDiffusion):
     def eps_and_attention(
         self, x: Latents, step: int, condition: Condition, side: int | None = None
     ) -> tuple[Latents, Attention]:
+        if not self.shows_attention:
+            return super().eps_and_attention(x, step, condition, side)
         side = quarter(self.denoiser.config) if side is None else side
         if side not in sides(self.denoiser.config):
             raise ValueError(f"{self.model!r} has attention maps of side {sides(self.denoiser.config)}, not {side}")

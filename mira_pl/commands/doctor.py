@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import constants
 
 from ..fit import PromptData
+from ..fit.batch import as_begun
 from ..fit.cli import hush, parse, plain, unfinished
 from ..fit.duration import least_seconds, seconds_left
 from ..fit.estimate import Memory, file_bytes, memory
@@ -128,12 +129,13 @@ def in_words(wanted: Memory, free: int | None) -> str:
 
 def show_run(parts: Parts, device: torch.device | None) -> None:
     """The jobs, what of them is done in the run folder, and how long the others will take."""
-    config = parts.config
-    data, run = PromptData.of(config["data"]), RunFolder(Path(config["out"]))
+    run = RunFolder(Path(parts.config["out"]))
+    config = as_begun(parts.config, run)
+    data = PromptData.of(config["data"])
     overwrite = config["overwrite"] and not unfinished(run, config, data.order())
     run.check(config, overwrite)
     records = [] if overwrite else run.records()
-    print(f"run: {run.path}, {len(records)} of {len(data.jobs)} jobs done, {len(data.batches)} batches")
+    print(f"run: {run.path}, {len(records)} of {len(data.jobs)} jobs done, {batches(data)}")
     left = seconds_left(records, len(data.jobs))
     if left is not None:
         print(f"time: about {duration(left)} left, by the mean of the jobs that are done")
@@ -146,6 +148,11 @@ def show_run(parts: Parts, device: torch.device | None) -> None:
         f"time: at least {duration(least)} (operations counted, at the speed of a matrix product on this device; "
         "measured after the first job)"
     )
+
+
+def batches(data: PromptData) -> str:
+    """How many, where that is settled."""
+    return "as many at once as fit" if data.batch_size == "auto" else f"{len(data.batches)} batches"
 
 
 def duration(seconds: float) -> str:

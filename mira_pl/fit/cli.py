@@ -32,7 +32,8 @@ import mira_pl.searches
 from ..hub.hollow import hollow
 from ..identity import config_hash
 from ..runs import RunFolder
-from .checks import DEFAULTS, INDEPENDENT, check_trainer, strategy
+from .batch import out_of_memory, settled
+from .checks import DEFAULTS, INDEPENDENT, check_trainer, processes, strategy
 from .data import PromptData
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
@@ -198,6 +199,10 @@ def fit(argv: Sequence[str]) -> None:
     config = plain(cli)
     run = RunFolder(Path(cli.config["out"]))
     cli.config_init["wandb"].resolved()  # before anything is written
+    if cli.trainer.is_global_zero:  # which tells the others
+        device, world = cli.trainer.strategy.root_device, processes(config["trainer"])
+        config = settled(config, cli.model, cli.datamodule, run, device, world)
+        cli.datamodule.cut(config["data"]["batch_size"])
     overwrite = cli.config["overwrite"]
     if overwrite and cli.trainer.is_global_zero and unfinished(run, config, cli.datamodule.order()):
         overwrite = False
@@ -232,7 +237,7 @@ def solve(cli: FitCLI, config: dict[str, Any], run: RunFolder) -> None:
         print(f"mira_pl: stopped; the same command goes on where {run.path} stands", file=sys.stderr)
         raise SystemExit(130) from stop
     except RuntimeError as error:
-        if "out of memory" not in str(error) and "allocate memory" not in str(error):
+        if not out_of_memory(error):
             raise
         raise ValueError(SEARCH_OUT_OF_MEMORY if isinstance(module, NoiseSearch) else OUT_OF_MEMORY) from error
     if cli.trainer.is_global_zero:
@@ -262,6 +267,7 @@ def hush() -> None:
         r".*does not have many workers.*",
         r".*lr_scheduler\.step.*",
         r".*will run with no optimizer.*",  # searches
+        r"Dynamo detected a call to a `functools\.lru_cache`.*",  # in diffusers, where nothing is cached that changes
     ):
         warnings.filterwarnings("ignore", message=text)
 

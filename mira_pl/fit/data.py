@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import Self
 
 from ..prompts import expand, make_jobs
+from ..types import Job
 from .budget import Budget
 
 
@@ -25,7 +26,7 @@ class PromptData(L.LightningDataModule):
         start: leave out the first so many prompts.
         limit: use the first so many of the others only.
         seeds: every prompt is solved under every seed.
-        batch_size: jobs solved together by one process.
+        batch_size: jobs solved together by one process; `auto`: as many as fit, see `mira_pl.fit.batch`.
         budget: what a job may cost, such as {unet: 2000}; by default it may run to its last iteration.
     """
 
@@ -38,12 +39,10 @@ class PromptData(L.LightningDataModule):
         start: int = 0,
         limit: int | None = None,
         seeds: Sequence[int] = (0,),
-        batch_size: int = 4,
+        batch_size: int | Literal["auto"] = 4,
         budget: Budget = Budget(),
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}; null takes every prompt")
         if start < 0:
@@ -53,13 +52,30 @@ class PromptData(L.LightningDataModule):
             raise ValueError(f"start {start} leaves no prompt: the set is shorter")
         self.budget = budget
         self.jobs = make_jobs(chosen, list(seeds))
-        self.batches = [self.jobs[i : i + batch_size] for i in range(0, len(self.jobs), batch_size)]
-        self.left = list(range(len(self.batches)))
+        self.batch_size: int | Literal["auto"] = batch_size
+        self.batches: list[list[Job]] = []
+        self.left: list[int] = []
+        if batch_size != "auto":
+            self.cut(batch_size)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """From the part `data` of a resolved configuration, as run folders keep it."""
         return cls(**{**settings, "budget": Budget(**settings.get("budget", {}))})
+
+    def cut(self, size: int | Literal["auto"]) -> None:
+        """Into batches of so many jobs.
+
+        Raises:
+            ValueError: the size is below 1, or not settled.
+        """
+        if size == "auto":
+            raise ValueError("data.batch_size auto is settled by `python -m mira_pl fit`: give a number here")
+        if size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {size}")
+        self.batch_size = size
+        self.batches = [self.jobs[i : i + size] for i in range(0, len(self.jobs), size)]
+        self.left = list(range(len(self.batches)))
 
     def drop_finished(self, keys: Collection[str]) -> None:
         """Leave out every batch whose jobs all have a record."""

@@ -185,18 +185,19 @@ class NoiseAlignment(Solver):
         else:
             self.state, optimizer = self._load(index, self.data.batches[index])
             noise = self.state.noise
-            self.problem = self._pose(self.state.jobs, noise)
+            shared = self.trainer.world_size if self.device.type == "cpu" else 1
+            self.problem = self.pose(self.state.jobs, noise, shared)
         self.noise.data, self.noise.grad = noise.clone(), None
         self.trainer.strategy.setup_optimizers(self.trainer)
         if optimizer is not None:
             self._optimizer().load_state_dict(optimizer)
 
-    def _pose(self, jobs: list[Job], noise: Noise) -> Problem:
+    def pose(self, jobs: list[Job], noise: Noise, processes: int) -> Problem:
+        """The problem of a batch, with as many steps stored as there is memory for, among so many processes."""
         problem = Problem.of(self.backbone, self.reward, jobs)
         if isinstance(self.store_steps, int):
             return replace(problem, engine=Engine(self.engine, self.store_steps))
-        shared = self.trainer.world_size if self.device.type == "cpu" else 1
-        stored = affordable_steps(self.backbone, problem.condition, noise, shared * self.objective.candidates)
+        stored = affordable_steps(self.backbone, problem.condition, noise, processes * self.objective.candidates)
         self.spent_since_last()  # measuring is no part of the method
         return replace(problem, engine=Engine(self.engine, stored))
 

@@ -51,8 +51,9 @@ class Parts:
 
     @property
     def batch(self) -> int:
-        """Jobs at once."""
-        return self.config["data"]["batch_size"]
+        """Jobs at once; 1 where it is not settled how many."""
+        size = self.config["data"]["batch_size"]
+        return 1 if size == "auto" else size
 
     @property
     def steps(self) -> int:

@@ -58,10 +58,13 @@ class Solver(L.LightningModule, ABC):
         """What is returned."""
 
     def on_fit_start(self) -> None:
-        """Move the frozen parts, drop what is finished, and set the number of rounds."""
+        """Move the frozen parts, take rank 0's size of a batch, drop what is finished, and set the number of rounds."""
         self.backbone.to(self.device)
         self.reward = self.reward.to(self.device)
         self.clip = None if self.clip is None else self.clip.to(self.device)
+        known = (self.data.batch_size, self.config_hash)
+        size, self.config_hash = self.trainer.strategy.broadcast(known)
+        self.data.cut(size)
         if self.run is not None:
             self.data.drop_finished({record["key"] for record in self.run.records()})
         self.trainer.strategy.barrier()

@@ -68,7 +68,8 @@ class InitNO(Objective):
         super().check(backbone, reward)
         if not backbone.shows_attention:
             raise ValueError(
-                f"InitNO reads attention maps, which {type(backbone).__name__} does not give: take StableDiffusion"
+                f"InitNO reads attention maps, which {type(backbone).__name__} does not give: take StableDiffusion, "
+                "not compiled"
             )
 
     def loss(

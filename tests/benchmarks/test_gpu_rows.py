@@ -44,10 +44,21 @@ TINY = ("--size", "tiny", "--device", "cpu", "--prompts", "2", "--warmup", "1", 
 def test_one_step_models(tmp_path, capsys):
     rows = run(tmp_path / "gpu.json", *TINY, "--models", "turbo", "pixart")["rows"]
     check(rows)
-    contenders = ["ours", "full", "checkpoint", "walk", "reno"]
+    contenders = ["ours", "full", "checkpoint", "walk", "reno", "lightning"]
     assert [row["contender"] for row in rows] == 2 * contenders
     assert {row["name"] for row in rows} == {"tiny turbo T=1 prompts=2", "tiny pixart T=1 prompts=2"}
     assert "ceilings: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_options_of_ours(tmp_path):
+    """Compiled on a CPU nothing is said of memory; the loops of others stay as they are."""
+    flags = ("--models", "pixart", "--contenders", "walk", "reno", "--compile", "regional", "--channels-last")
+    content = run(tmp_path / "gpu.json", *TINY, *flags)
+    ours, theirs = content["rows"]
+    assert content["compile"] == "regional" and content["channels_last"] is True
+    assert ours["peak_bytes"] is None and theirs["peak_bytes"] > 0
+    assert ours["first_seconds"] > 3 * ours["seconds_per_iteration"] > 0
 
 
 @pytest.mark.slow
@@ -58,7 +69,8 @@ def test_models_of_many_steps(tmp_path, capsys):
     peaks = {key: row["peak_bytes"] for key, row in by_name.items()}
     assert peaks["full", 4] > 1.4 * peaks["full", 2] and peaks["walk", 4] < 1.1 * peaks["walk", 2]
     prompts = {row["contender"]: row["prompts"] for row in content["rows"]}
-    assert prompts == {"ours": 2, "full": 2, "checkpoint": 2, "walk": 2, "dno_shipped": 1, "dno_mended": 1}
+    alone = {"dno_shipped": 1, "dno_mended": 1}
+    assert prompts == {"ours": 2, "full": 2, "checkpoint": 2, "walk": 2, "lightning": 2} | alone
     (direction,) = content["directions"]
     assert direction["finite"] and direction["cosine"] > 0.99 and direction["goal_bytes"] is None
     told = capsys.readouterr().out
@@ -81,8 +93,10 @@ def test_the_line_through_steps():
     assert linearity(rows[:1]) is None
 
 
-def test_the_commands_of_the_page_are_understood():
+def test_the_commands_of_the_pages_are_understood():
     commands = re.findall(r"^python -m benchmarks (.*?)\s*(?:#.*)?$", (ROOT / "docs" / "gpu.md").read_text(), re.M)
     assert len(commands) >= 5
+    commands += re.findall(r"`((?:gpu|cpu|scaling)\b[^`]*)`", (ROOT / "docs" / "performance.md").read_text())
+    assert len(commands) >= 20
     for command in commands:
         parser.parse_args(command.split())

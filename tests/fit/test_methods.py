@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,17 @@ def test_two_processes_are_one(method_flags, tmp_path) -> None:
     subprocess.run([*command, *processes], env=os.environ | quiet, check=True, capture_output=True, timeout=300)
     assert same_files(one, two)
     assert comparable(RunFolder(two).records()) == comparable(RunFolder(one).records())
+
+
+@pytest.mark.slow
+def test_a_compiled_fit_has_the_same_result_and_another_hash(arguments, tmp_path, monkeypatch) -> None:
+    """Traced alone: kernels are in tests/backbones/test_compiled.py."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    eager = run(arguments, tmp_path / "eager")
+    fast = run(arguments, tmp_path / "fast", "--model.backbone.init_args.compile", "full")
+    for expected, found in zip(RunFolder(eager).records(), RunFolder(fast).records(), strict=True):
+        assert found["reward"] == pytest.approx(expected["reward"], abs=1e-4)
+        assert found["compute"] == expected["compute"] and found["config_hash"] != expected["config_hash"]
 
 
 def test_a_pair_returns_its_winner_and_logs_the_loser_apart(arguments, tmp_path) -> None:

@@ -1,0 +1,37 @@
+"""Options for a denoiser that change its speed, and what it computes by rounding alone."""
+
+from typing import Any, Literal
+
+import torch
+
+Compile = Literal["none", "regional", "full", "graphs"]
+VARIANTS = 64
+"""Graphs of one function, where torch would stop at 8: the blocks of SD 1.5 have three widths, each with and without a
+gradient, for the first batch and for batches of other sizes."""
+
+
+def compiled(denoiser: Any, how: Compile) -> Any:
+    """The denoiser, in place, compiled when it is first called.
+
+    Args:
+        denoiser: frozen.
+        how: `none`; `regional`: every transformer block alone; `full`: all in one graph; `graphs`: the same,
+            replayed as CUDA graphs.
+    """
+    if how == "none":
+        return denoiser
+    dynamo = torch._dynamo.config
+    dynamo.cache_size_limit = max(dynamo.cache_size_limit, VARIANTS)
+    for part in blocks(denoiser) if how == "regional" else [denoiser]:
+        part.compile(fullgraph=True, mode="reduce-overhead" if how == "graphs" else None)
+    return denoiser
+
+
+def blocks(denoiser: Any) -> list[Any]:
+    """The transformer blocks of a denoiser of diffusers, which repeat, so that few graphs serve all of them."""
+    return [block for name, part in denoiser.named_modules() if name.endswith("transformer_blocks") for block in part]
+
+
+def laid_out(denoiser: Any, channels_last: bool) -> Any:
+    """The denoiser, in place, whose convolutions keep the channels of a place side by side if wanted."""
+    return denoiser.to(memory_format=torch.channels_last) if channels_last else denoiser
