@@ -23,7 +23,7 @@ class Row:
         prompts: that its iteration brings forward.
         seconds_per_iteration: of one image: the median of whole iterations, divided by `prompts`.
         peak_bytes: see `measure.peak_bytes`.
-        first_seconds: of the first iteration, all prompts together: kernels are chosen, and compiled where asked.
+        first_seconds: from an empty card to the end of the first iteration: weights, choice of kernels, compilation.
         images_per_hour: at K = 50 iterations an image.
         mfu: needed FLOPs over those that the measured matrix product would have done meanwhile.
         hfu: the same with what is computed twice and with previews.

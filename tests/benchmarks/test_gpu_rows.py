@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from benchmarks.__main__ import parser
 from benchmarks.report import Row, compared, linearity
@@ -54,11 +55,14 @@ def test_one_step_models(tmp_path, capsys):
 def test_options_of_ours(tmp_path):
     """Compiled on a CPU nothing is said of memory; the loops of others stay as they are."""
     flags = ("--models", "pixart", "--contenders", "walk", "reno", "--compile", "regional", "--channels-last")
+    torch._dynamo.reset()
+    before = counters["stats"]["unique_graphs"]
     content = run(tmp_path / "gpu.json", *TINY, *flags)
     ours, theirs = content["rows"]
+    assert counters["stats"]["unique_graphs"] > before
     assert content["compile"] == "regional" and content["channels_last"] is True
     assert ours["peak_bytes"] is None and theirs["peak_bytes"] > 0
-    assert ours["first_seconds"] > 3 * ours["seconds_per_iteration"] > 0
+    assert ours["first_seconds"] > 0 and ours["seconds_per_iteration"] > 0
 
 
 @pytest.mark.slow
