@@ -2,6 +2,8 @@
 
 import argparse
 
+from mira_pl.fit.cli import hush
+
 from . import cpu, gpu, scaling
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory as ratios within one run.")
@@ -17,4 +19,5 @@ for module in (cpu, gpu, scaling):
 
 if __name__ == "__main__":
     args = parser.parse_args()
+    hush()
     args.main(args)

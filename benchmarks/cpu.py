@@ -1,10 +1,12 @@
 """The embedded model on the CPU: engines, objectives, Lightning's overhead, and DNO's loop as its authors ship it.
 
-Every contender runs the same jobs, T, guidance and dtype in one process; rounds of contenders alternate, and the
-fastest round of each is compared: what else runs on the machine can only add to a round.
+Every contender runs the same jobs, T, guidance and dtype in one process. Rounds run all of them, each round in another
+order, since what ran before leaves its mark on the allocator; the fastest round of each is compared: what else runs on
+the machine can only add to a round.
 """
 
 import argparse
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,10 +58,10 @@ def measured(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[s
         with peak_bytes(CPU) as peak:
             run()
         peaks[name] = peak.bytes
-    for _ in range(rounds):
-        for name, run in contenders.items():
+    for number in range(rounds):
+        for name in random.Random(number).sample(list(contenders), len(contenders)):
             began = time.perf_counter()
-            run()
+            contenders[name]()
             seconds[name].append(time.perf_counter() - began)
     return {name: (min(seconds[name]), peaks[name]) for name in contenders}
 
@@ -67,13 +69,18 @@ def measured(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The table of docs/performance.md is that of the defaults."""
     parser.add_argument("--steps", type=int, default=20, help="T")
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help="of the table; default: all")
     parser.add_argument("--rounds", type=int, default=5, help="of which the fastest counts")
     parser.add_argument("--json", type=Path, metavar="FILE")
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure, print and write."""
-    found = measured(contenders_of(args.steps), args.rounds)
+    there = contenders_of(args.steps)
+    wanted = args.contenders or list(there)
+    if unknown := [name for name in wanted if name not in there]:
+        raise SystemExit(f"no contender {unknown[0]!r}: there are {', '.join(map(repr, there))}")
+    found = measured({name: there[name] for name in wanted}, args.rounds)
     rows = [
         Row(f"emoji T={args.steps}", name, args.steps, len(JOBS), taken / len(JOBS) / UPDATES, peak)
         for name, (taken, peak) in found.items()

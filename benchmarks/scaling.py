@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     if cards < max(args.processes):
         print(f"{max(args.processes)} cards wanted, {cards} here: nothing was measured")
         return
-    taken = {count: second_half(count, args) for count in (1, *args.processes)}
+    taken = second_halves((1, *args.processes), args)
     rows = [Row(count, spent, count * taken[1] / spent, taken[1] / spent) for count, spent in taken.items()]
     table = Table("processes", "s an iteration of all", "jobs a second, over one process", "a process")
     for row in rows:
@@ -68,11 +69,15 @@ def main(args: argparse.Namespace) -> None:
         write(args.json, facts, rows)
 
 
-def second_half(processes: int, args: argparse.Namespace) -> float:
-    """Seconds an iteration of all processes, without what a fit costs before and after."""
+def second_halves(counts: Sequence[int], args: argparse.Namespace) -> dict[int, float]:
+    """Seconds an iteration of so many processes, without what a fit costs before and after.
+
+    Rounds go through all counts: a machine that others share is not equally fast all the time.
+    """
     short, long = args.iterations, 2 * args.iterations
-    fastest = {k: min(fit(processes, k, args) for _ in range(args.rounds)) for k in (short, long)}
-    return (fastest[long] - fastest[short]) / (long - short)
+    rounds = [{(n, k): fit(n, k, args) for n in counts for k in (short, long)} for _ in range(args.rounds)]
+    fastest = {case: min(taken[case] for taken in rounds) for case in rounds[0]}
+    return {n: (fastest[n, long] - fastest[n, short]) / (long - short) for n in counts}
 
 
 def fit(processes: int, iterations: int, args: argparse.Namespace) -> float:

@@ -22,7 +22,7 @@ from ..experiments.hacking import (
 )
 from ..experiments.picture import png
 from ..experiments.quality import contact_sheet, distance_to_renders, measure
-from ..experiments.strips import strips
+from ..experiments.strips import sheet, strips
 from ..judges.truth import TruthJudge
 from ..runs import RunFolder, write_atomic
 from .arguments import Arguments
@@ -66,7 +66,9 @@ def hacking(argv: Sequence[str]) -> None:
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many prompts: those tuned on")
     parser.add_argument("--stop", choices=MEASURES, help="also end every job of the first run by its rise in this")
     parser.add_argument("--limits", type=float, nargs="+", default=[], help="of that rise")
-    parser.add_argument("--keys", nargs="+", help="jobs whose filmstrips are shown; default: the first 3")
+    parser.add_argument(
+        "--keys", nargs="+", help="jobs that are shown; default: filmstrips of the first 3, results of the first 8"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/hacking"), help="folder of the results")
     options = parser.parse_args(list(argv))
     runs = [_labelled(text) for text in options.runs]
@@ -91,8 +93,9 @@ def hacking(argv: Sequence[str]) -> None:
     means = curves(table)
     write_atomic(options.out / "curves.csv", means.to_csv(index=False).encode())
     write_atomic(options.out / "figure.png", png(figure(means)))
-    films = strips(runs, options.keys or list(table["key"].unique()[:3]))
-    write_atomic(options.out / "strips.png", png(films))
+    keys = list(table["key"].unique())
+    write_atomic(options.out / "strips.png", png(strips(runs, options.keys or keys[:3])))
+    write_atomic(options.out / "sheet.png", png(sheet(runs, options.keys or keys[:8])))
     print(options.out)
 
 

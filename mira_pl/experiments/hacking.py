@@ -24,6 +24,7 @@ MEASURES: dict[str, tuple[str, float]] = {
     "score difference": ("score_difference", 1.0),
     "ELBO": ("elbo", 1.0),
     "noise norm": ("noise_norm", 1.0),
+    "CLIPScore, falling": ("clip", -1.0),
 }
 OUTCOME = ("reward", "drift", "score_difference", "clip", "animal", "colour", "faithful", "unet", "seconds")
 

@@ -1,10 +1,13 @@
 """The experiments on the emoji world, on the packaged model, at tiny size."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from mira_pl.__main__ import main
+from mira_pl.experiments.hacking import Labelled
+from mira_pl.experiments.strips import sheet
 from mira_pl.runs import RunFolder
 
 
@@ -53,6 +56,23 @@ def test_hacking_tables(runs, tmp_path, capsys):
     assert "'no-such-job' is no job of" in capsys.readouterr().err
     assert main(["experiment", "hacking", "nonsense"]) == 2
     assert "NAME=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_sheet_shows_start_and_results(runs):
+    """A row a run and a column a job: pixels are those of the run folders' pictures."""
+    folders = {name: RunFolder(runs / name) for name in ("dno", "fk")}
+    keys = [record["key"] for record in folders["dno"].records()]
+    shown = [np.asarray(axes.get_images()[0].get_array()) for axes in sheet(labelled(folders), keys).axes]
+    files = [folders["dno"].image_path(key, "base") for key in keys]
+    files += [folder.image_path(key) for folder in folders.values() for key in keys]
+    assert len(shown) == len(files) == 6
+    for picture, file in zip(shown, files, strict=True):
+        np.testing.assert_allclose(picture * 255, np.asarray(Image.open(file).convert("RGB")), atol=0.01)
+
+
+def labelled(folders: dict[str, RunFolder]) -> list[Labelled]:
+    return [Labelled(name, folder) for name, folder in folders.items()]
 
 
 def test_world_quality(tmp_path, capsys):
