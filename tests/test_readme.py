@@ -143,6 +143,23 @@ def test_the_table_of_beta_is_the_csv():
             assert cell == "{} ({} .. {})".format(*wanted), f"{beta}, {column}"
 
 
+def test_the_table_of_figure_8_is_the_csv():
+    """Kilobytes and CLIPScore of every job, in the order of the columns; the counts and means that the pages name."""
+    jobs = pd.read_csv(ROOT / "docs" / "results" / "figure8" / "jobs.csv")
+    page = (ROOT / "docs" / "methods.md").read_text()
+    rows = re.findall(r"^\| (a \w+ \w+), seed (\d) \| (.*) \|$", page, re.M)
+    assert len(rows) == len(jobs) / 3 == 4
+    for prompt, seed, cells in rows:
+        found = jobs[(jobs["prompt"] == prompt) & (jobs["seed"] == int(seed))]
+        start = [(found["start_kb"].iloc[0], found["start_clip"].iloc[0])]
+        ends = list(zip(found["kb"], found["clip"], strict=True))
+        assert cells.split(" | ") == [f"{size:.2f} kB, {clip:.0f}" for size, clip in start + ends]
+    means = jobs.groupby("method")["kb"].mean()
+    told = [jobs["start_kb"].mean(), means["MIRA-DPO"], means["Hybrid-2"]]
+    assert [f"{size:.2f}" for size in told] == ["2.14", "2.20", "2.24"]
+    assert (jobs["kb"].round(2) >= jobs["start_kb"].round(2)).sum() == 9
+
+
 def test_the_python_example_runs(monkeypatch):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     code = code.replace("StableDiffusion()", "StableDiffusion(steps=2)").replace("iterations=10", "iterations=1")
