@@ -17,14 +17,32 @@ def compiled(denoiser: Any, how: Compile) -> Any:
         denoiser: frozen.
         how: `none`; `regional`: every transformer block alone; `full`: all in one graph; `graphs`: the same,
             replayed as CUDA graphs.
+
+    Raises:
+        ValueError: on a CPU, no C++ compiler is installed.
     """
     if how == "none":
         return denoiser
+    if not torch.cuda.is_available():
+        find_compiler()
     dynamo = torch._dynamo.config
     dynamo.cache_size_limit = max(dynamo.cache_size_limit, VARIANTS)
     for part in blocks(denoiser) if how == "regional" else [denoiser]:
         part.compile(fullgraph=True, mode="reduce-overhead" if how == "graphs" else None)
     return denoiser
+
+
+def find_compiler() -> None:
+    """Refuse, before anything runs, what torch.compile would refuse in the first iteration."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ValueError(
+            "compile needs a C++ compiler, and none is here: install g++, or give compile: none"
+        ) from error
 
 
 def blocks(denoiser: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from compilers import NEEDS_COMPILER, without_compiler
 from torch import Tensor
 
 from mira_pl.backbones import SDXL, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3
@@ -48,6 +49,7 @@ def test_every_denoiser_has_blocks_that_repeat(kind: str, request: pytest.Fixtur
         assert {type(block).__name__ for block in found} == set(denoiser._repeated_blocks)
 
 
+@NEEDS_COMPILER
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_compiled(kind: str, request: pytest.FixtureRequest) -> None:
     """By default nothing; of the parts that are asked for, the calls, once they happen."""
@@ -58,6 +60,7 @@ def test_what_is_compiled(kind: str, request: pytest.FixtureRequest) -> None:
     assert torch._dynamo.config.cache_size_limit >= VARIANTS
 
 
+@NEEDS_COMPILER
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "how", "engines"),
@@ -78,6 +81,7 @@ def test_compiled_denoisers_compute_the_same(
     assert 0 < step_bytes(fast, condition, noise) < 1.05 * step_bytes(eager, condition, noise)
 
 
+@NEEDS_COMPILER
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_graph_breaks(
@@ -115,11 +119,22 @@ def test_graphs_give_tensors_of_their_own(tiny_sd: Path, jobs: list[Job]) -> Non
     assert backbone.output(x, timestep, alpha, condition.positive) is not given
 
 
+@NEEDS_COMPILER
 def test_a_compiled_denoiser_shows_no_attention(tiny_sd: Path) -> None:
     backbone = StableDiffusion(str(tiny_sd), steps=3, compile="regional")
     assert not backbone.shows_attention
     with pytest.raises(ValueError, match="StableDiffusion gives no attention maps: take StableDiffusion, not compiled"):
         backbone.eps_and_attention(torch.zeros(1, 4, 4, 4), 0, backbone.encode(["a cat"]))
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_is_one_line(tmp_path: Path) -> None:
+    flags = ["--model.backbone.init_args.compile", "full", "--wandb.mode", "disabled", "--out", str(tmp_path / "run")]
+    done = without_compiler("fit", *flags)
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr.strip().splitlines()[-1] == (
+        "mira_pl: compile needs a C++ compiler, and none is here: install g++, or give compile: none"
+    )
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from compilers import NEEDS_COMPILER
 from torch._dynamo.utils import counters
 
 from benchmarks.__main__ import parser
@@ -51,6 +52,7 @@ def test_one_step_models(tmp_path, capsys):
     assert "ceilings: " in capsys.readouterr().out
 
 
+@NEEDS_COMPILER
 @pytest.mark.slow
 def test_options_of_ours(tmp_path):
     """Compiled on a CPU nothing is said of memory; the loops of others stay as they are."""

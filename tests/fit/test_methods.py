@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from compilers import NEEDS_COMPILER
 from forked import comparable, in_child, same_files
 from safetensors.torch import load_file
 
@@ -119,6 +120,7 @@ def test_two_processes_are_one(method_flags, tmp_path) -> None:
     assert comparable(RunFolder(two).records()) == comparable(RunFolder(one).records())
 
 
+@NEEDS_COMPILER
 @pytest.mark.slow
 def test_a_compiled_fit_has_the_same_result_and_another_hash(arguments, tmp_path, monkeypatch) -> None:
     """Traced alone: kernels are in tests/backbones/test_compiled.py."""
