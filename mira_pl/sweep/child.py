@@ -48,8 +48,13 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], look:
 
 
 def own(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without W&B's background process, if this process has one: it would end the child's files with itself."""
-    return {name: value for name, value in environment.items() if name != "WANDB_SERVICE"}
+    """What the child sees.
+
+    Not W&B's background process, if this process has one: it would end the child's files with itself. And Python's
+    output as it is said: kept back to the end, what was printed early would be the last line, before the error's.
+    """
+    kept = {name: value for name, value in environment.items() if name != "WANDB_SERVICE"}
+    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def end(process: subprocess.Popen) -> None:

@@ -19,7 +19,8 @@ def alive(pid: int) -> bool:
 
 def test_exit_code_and_last_line(tmp_path):
     program = "import sys; print('one'); print('mira_pl: no', file=sys.stderr); sys.exit(2)"
-    assert run([sys.executable, "-c", program], tmp_path / "log", os.environ, lambda: None) == (2, "mira_pl: no")
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    assert run([sys.executable, "-c", program], tmp_path / "log", plain, lambda: None) == (2, "mira_pl: no")
     assert run(["sh", "-c", "kill -9 $$"], tmp_path / "log", os.environ, lambda: None) == (-9, "nothing was said")
     assert "one" in (tmp_path / "log").read_text()  # appended
 
