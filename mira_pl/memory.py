@@ -1,8 +1,8 @@
 """What fits into the memory that is free: sampling steps that keep their activations, and jobs at once."""
 
-import os
 from collections.abc import Iterable
 
+import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -93,7 +93,7 @@ def picture_bytes(one: Problem, noise: Noise) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of the device; on the CPU, of the machine."""
+    """Free memory of the device; on the CPU, what the machine can give without swapping, its page cache included."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available

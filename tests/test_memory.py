@@ -13,6 +13,8 @@ from mira_pl.noise import draw
 from mira_pl.objectives import MIRA
 from mira_pl.rewards import Brightness
 
+MEMINFO = Path("/proc/meminfo")
+
 
 def test_step_bytes_are_what_one_more_step_keeps(tiny_sd, jobs):
     sizes = []
@@ -23,6 +25,12 @@ def test_step_bytes_are_what_one_more_step_keeps(tiny_sd, jobs):
         )
     assert 10_000 < sizes[0] < 10_000_000
     assert 1.5 < sizes[1] / sizes[0] < 2.1  # activations grow with the batch, weights would not
+
+
+@pytest.mark.skipif(not MEMINFO.exists(), reason="Linux tells its available memory in a file")
+def test_free_memory_of_a_machine_counts_its_page_cache():
+    kilobytes = next(int(line.split()[1]) for line in MEMINFO.read_text().splitlines() if "MemAvailable" in line)
+    assert free_bytes(torch.device("cpu")) == pytest.approx(1024 * kilobytes, rel=0.1)
 
 
 def test_steps_are_bounded_by_the_schedule_and_by_memory(tiny_sd, jobs, monkeypatch):

@@ -13,10 +13,10 @@ from ..experiments.hacking import (
     MEASURES,
     Labelled,
     at_equal_reward,
+    best_within,
     collect,
     curves,
     detection,
-    early_stop,
     figure,
     outcome_table,
 )
@@ -64,7 +64,9 @@ def hacking(argv: Sequence[str]) -> None:
         "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"
     )
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many prompts: those tuned on")
-    parser.add_argument("--stop", choices=MEASURES, help="also end every job of the first run by its rise in this")
+    parser.add_argument(
+        "--within", choices=MEASURES, help="also take the best frames of the first run by their rise in this"
+    )
     parser.add_argument("--limits", type=float, nargs="+", default=[], help="of that rise")
     parser.add_argument(
         "--keys", nargs="+", help="jobs that are shown; default: filmstrips of the first 3, results of the first 8"
@@ -84,9 +86,9 @@ def hacking(argv: Sequence[str]) -> None:
         ),
         "detection": ("hacked or faithful: AUROC", detection(table)),
     }
-    if options.stop is not None:
-        title = f"the first run, each job ended by its rise in {options.stop}"
-        results["early_stop"] = (title, early_stop(table, options.stop, options.limits))
+    if options.within is not None:
+        title = f"the first run, of each job the best frame within limits of {options.within}"
+        results["within"] = (title, best_within(table, options.within, options.limits))
     for name, (title, result) in results.items():
         write_atomic(options.out / f"{name}.csv", result.to_csv(index=False).encode())
         _print(title, result)

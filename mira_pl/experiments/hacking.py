@@ -96,8 +96,8 @@ def curves(frames_of_runs: Any) -> pd.DataFrame:
     return frames_of_runs.groupby(["method", "iteration"], sort=False)[columns].mean().reset_index()
 
 
-def early_stop(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> pd.DataFrame:
-    """What is had where every job of the first run ends at its last frame before `measure` passes a limit.
+def best_within(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> pd.DataFrame:
+    """What is had where every job of the first run returns its frame of highest reward within a limit of `measure`.
 
     Args:
         frames_of_runs: as of `collect`.
@@ -109,16 +109,16 @@ def early_stop(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> pd
     """
     column, sign = MEASURES[measure]
     frames = frames_of_runs[frames_of_runs["method"] == frames_of_runs["method"].iloc[0]]
-    frames = frames.sort_values(["key", "iteration"])
+    frames = frames.sort_values(["key", "iteration"], ignore_index=True)
     rise = sign * (frames[column] - frames.groupby("key")[column].transform("first"))
     rows: list[dict[str, object]] = []
     for limit in limits:
         not_negative(limits=limit)
-        passed = (rise > limit).groupby(frames["key"]).cummax()
-        last = frames[~passed].groupby("key").last()
+        within = frames[rise <= limit]
+        best = within.loc[within.groupby("key")["reward"].idxmax()]
         row: dict[str, object] = {"measure": measure, "limit": limit}
         for name in ("reward", "faithful"):
-            row[name] = bootstrap(_mean_of(last[name].to_numpy()), last["prompt"].tolist())
+            row[name] = bootstrap(_mean_of(best[name].to_numpy()), best["prompt"].tolist())
         rows.append(row)
     return pd.DataFrame(rows)
 

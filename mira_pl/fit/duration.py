@@ -19,7 +19,7 @@ TRIED = 0.3  # seconds of products, of which the quickest counts: other processe
 SIDES = {"cuda": 4096, "cpu": 512}
 REPEATED = 0.6  # of the decoder's forward pass with `checkpoint_vae`, at least: 0.68 at 512 pixels, 0.70 at 1024
 MIXED = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
-STOPPERS = ("target_reward", "patience", "drift_limit", "clip_limit")
+STOPPERS = ("target_reward", "patience")
 """Settings of a fit that end jobs before their last iteration."""
 
 

@@ -49,9 +49,10 @@ class NoiseAlignment(Solver):
         store_steps: steps whose activations `checkpoint` and `walk` keep; `auto` is what fits into memory.
         keep: return the `last` iterate, as DNO and MIRA do, or the one of `best` reward.
         target_reward: a job that reaches it stops.
-        patience: a job whose best reward has not risen for so many iterations stops.
-        drift_limit: a job whose |S_0 - S| exceeds it stops, and returns its best iterate within the limit.
-        clip_limit: the same for the fall of its CLIPScore (that of `clip`) below its start.
+        patience: a job whose best reward within the limits has not risen for so many iterations stops.
+        drift_limit: a job whose |S_0 - S| exceeds it at the end returns its best iterate within.
+        clip_limit: the same for the fall of its CLIPScore (that of `clip`) below its start. A job may come back from
+            beyond a limit, so `patience` decides how long it is given.
         elbo_pairs: pairs of the `elbo` trace column, 0 leaves it empty; costs that many U-Net calls an iteration.
         save_every: iterations between saves of the state a killed run goes on from.
         film_frames: frames of the filmstrip between start and result.

@@ -14,14 +14,14 @@ from ..problem import Outcome, Problem
 from ..rewards import Reward
 from ..runs import TRACE_COLUMNS
 from ..types import Noise
-from .state import DRIFTED, FAILED, MISMATCHED, REACHED, STALLED, BatchState
+from .state import FAILED, REACHED, STALLED, BatchState
 
 MEANS = TRACE_COLUMNS[2:]  # every column but key and iteration
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a job may leave its start. One that is beyond stops, and returns its best iterate within.
+    """How far what a job returns may be from its start. One that ends beyond returns its best iterate within.
 
     Attributes:
         drift: the largest |S_0 - S|; None is without limit.
@@ -32,12 +32,12 @@ class Limits:
     clip: float | None = None
 
     def beyond(self, columns: Mapping[str, Tensor], start_clip: Tensor | None) -> Tensor:
-        """The status of the limit that each job of a look is beyond, 0 within all of them."""
-        found = torch.zeros_like(columns["drift"], dtype=torch.long)
+        """Which jobs of a look are beyond a limit."""
+        found = torch.zeros_like(columns["drift"], dtype=torch.bool)
         if self.clip is not None and start_clip is not None:
-            found = torch.where(start_clip - columns["clip"] > self.clip, MISMATCHED, found)
+            found |= start_clip - columns["clip"] > self.clip
         if self.drift is not None:
-            found = torch.where(columns["drift"].abs() > self.drift, DRIFTED, found)
+            found |= columns["drift"].abs() > self.drift
         return found
 
 
@@ -72,7 +72,7 @@ def evaluate(
     _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
     state.beyond = limits.beyond(columns, state.start_clip)
-    better = state.moved & (outcome.reward > state.best_reward) & (state.beyond == 0)
+    better = state.moved & (outcome.reward > state.best_reward) & ~state.beyond
     state.best_row = torch.where(better, state.rows, state.best_row)
     state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
     state.best_reward = torch.where(better, outcome.reward, state.best_reward)
@@ -80,9 +80,7 @@ def evaluate(
 
 
 def stop_finished(state: BatchState, target: float | None, patience: int | None) -> None:
-    """Freeze the jobs that went beyond a limit, reached their target, or stopped improving."""
-    for limit in (DRIFTED, MISMATCHED):
-        state.stop(state.beyond == limit, limit)
+    """Freeze the jobs that reached their target, or stopped improving within the limits."""
     if target is not None:
         state.stop(state.best_reward >= target, REACHED)
     if patience is not None:

@@ -13,11 +13,8 @@ from ..runs import write_atomic
 from ..trajectory import Trajectory
 from ..types import Compute, Images, Job, Noise, PerJob
 
-RUNNING, REACHED, STALLED, DRIFTED, FAILED, SPENT, MISMATCHED = range(7)
-STATUS = (
-    "finished", "reached its target reward", "stopped improving", "reached its drift limit", "failed: not finite",
-    "spent its budget", "reached its CLIPScore limit",
-)  # fmt: skip
+RUNNING, REACHED, STALLED, FAILED, SPENT = range(5)
+STATUS = ("finished", "reached its target reward", "stopped improving", "failed: not finite", "spent its budget")
 COUNTS = ("unet", "vae", "reward", "backward")
 
 
@@ -26,8 +23,8 @@ class BatchState:
     """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration.
 
     A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
-    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `beyond` names the limit
-    that a job was last seen beyond, by its status, or 0. `memory` belongs to the method.
+    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `beyond` says which jobs
+    were beyond a limit when they were last looked at. `memory` belongs to the method.
     """
 
     trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
@@ -61,7 +58,7 @@ class BatchState:
         worst, rows = torch.full((len(jobs),), -torch.inf, device=noise.device), torch.arange(len(jobs)).to(nothing)
         start, best = noise.clone(), noise.clone()
         zeros = nothing.clone(), nothing.clone()
-        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone(), nothing)
+        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone(), nothing > 0)
 
     @property
     def begun(self) -> Trajectory:

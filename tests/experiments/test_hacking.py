@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mira_pl.experiments.hacking import at_equal_reward, crossing, curves, early_stop
+from mira_pl.experiments.hacking import at_equal_reward, best_within, crossing, curves
 
 
 def frames(method: str, rewards: list[list[float]], faithful: list[list[float]]) -> pd.DataFrame:
@@ -42,10 +42,10 @@ def test_methods_meet_at_the_level_of_the_first():
     assert curves(table).groupby("method", sort=False)["reward"].last().tolist() == [4, 2, 1]
 
 
-def test_a_job_that_stops_early_ends_at_its_last_frame_within_the_limit():
-    """The drift of the first job passes the limit at frame 2 and comes back, which is too late; the other's never."""
-    table = frames("dno", [[0, 1, 4, 5], [0, 2, 3, 6]], [[1, 1, 0, 0], [1, 1, 1, 1]])
+def test_a_job_returns_its_best_frame_within_the_limit():
+    """The first job is beyond the limit at its highest reward and comes back from there; the other never is."""
+    table = frames("dno", [[0, 1, 6, 5], [0, 2, 7, 6]], [[1, 1, 0, 1], [1, 1, 1, 1]])
     table["elbo"] = [5.0, 5.5, 7.0, 5.0, 1.0, 1.5, 1.9, 2.0]
-    tight, loose = early_stop(table, "ELBO", [1.0, 9.0]).to_dict("records")
-    assert tight["reward"][0] == (1 + 6) / 2 and tight["faithful"][0] == 1.0
-    assert loose["reward"][0] == (5 + 6) / 2 and loose["faithful"][0] == 0.5
+    tight, loose = best_within(table, "ELBO", [1.0, 9.0]).to_dict("records")
+    assert tight["reward"][0] == (5 + 7) / 2 and tight["faithful"][0] == 1.0
+    assert loose["reward"][0] == (6 + 7) / 2 and loose["faithful"][0] == 0.5

@@ -47,10 +47,10 @@ def test_hacking_tables(runs, tmp_path, capsys):
     command = ["experiment", "hacking", f"DNO={runs / 'dno'}", "--out", str(out), "--keys"]
     assert main([*command, RunFolder(runs / "dno").records()[0]["key"]]) == 0
     assert Image.open(out / "strips.png").size[1] < both[1] / 2
-    half = ["experiment", "hacking", f"DNO={runs / 'dno'}", "--out", str(out), "--skip", "1", "--stop", "ELBO"]
+    half = ["experiment", "hacking", f"DNO={runs / 'dno'}", "--out", str(out), "--skip", "1", "--within", "ELBO"]
     assert main([*half, "--limits", "0", "1000"]) == 0
     assert pd.read_csv(out / "outcome.csv")["jobs"].tolist() == [1]
-    assert pd.read_csv(out / "early_stop.csv")["limit"].tolist() == [0, 1000]
+    assert pd.read_csv(out / "within.csv")["limit"].tolist() == [0, 1000]
     assert main([*half, "--limits", "-1"]) == 2 and main([*half, "--skip", "2"]) == 2
     assert main([*command, "no-such-job"]) == 2
     assert "'no-such-job' is no job of" in capsys.readouterr().err
