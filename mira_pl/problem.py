@@ -35,13 +35,23 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A batch of jobs with the frozen model and the reward they are solved for."""
+    """A batch of jobs with the frozen model and the reward they are solved for.
+
+    Attributes:
+        backbone: the frozen model.
+        reward: what is to go up.
+        jobs: the prompt-seeds.
+        condition: their encoded prompts.
+        engine: how gradients travel through the sampler.
+        clip: CLIPScore, for the methods that optimise by it too; None where none is configured.
+    """
 
     backbone: Backbone
     reward: Reward
     jobs: Sequence[Job]
     condition: Condition
     engine: Engine = field(default_factory=Engine)
+    clip: Reward | None = None
 
     @staticmethod
     def of(backbone: Backbone, reward: Reward, jobs: Sequence[Job], engine: Engine | None = None) -> "Problem":

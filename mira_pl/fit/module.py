@@ -37,7 +37,7 @@ class NoiseAlignment(Solver):
         backbone: the frozen text-to-image model.
         reward: what is to go up; must be differentiable, unless the method takes black boxes.
         objective: the method.
-        clip: CLIPScore of the traces and records; null leaves the column empty.
+        clip: CLIPScore of the traces and records, and what `Guarded` guards by; null leaves the column empty.
         iterations: K, updates a job (50 in the paper, section 5).
         lr: learning rate (0.01 in the paper, A.1). It, `optimizer` and what belongs to it, and `clip_norm` are not
             for methods with an update rule of their own, such as Langevin.
@@ -84,7 +84,7 @@ class NoiseAlignment(Solver):
         film_frames: int = 4,
     ) -> None:
         super().__init__(backbone, reward, clip)
-        objective.check(backbone, reward)
+        objective.check(backbone, reward, clip)
         self.objective = objective
         self.iterations, self.lr, self.weight_decay, self.clip_norm = iterations, lr, weight_decay, clip_norm
         self.update, self.momentum = optimizer, momentum
@@ -195,7 +195,7 @@ class NoiseAlignment(Solver):
 
     def pose(self, jobs: list[Job], noise: Noise, processes: int) -> Problem:
         """The problem of a batch, with as many steps stored as there is memory for, among so many processes."""
-        problem = Problem.of(self.backbone, self.reward, jobs)
+        problem = replace(Problem.of(self.backbone, self.reward, jobs), clip=self.clip)
         if isinstance(self.store_steps, int):
             return replace(problem, engine=Engine(self.engine, self.store_steps))
         stored = affordable_steps(self.backbone, problem.condition, noise, processes * self.objective.candidates)

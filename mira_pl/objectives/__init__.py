@@ -4,6 +4,7 @@ from .base import Loss, Objective
 from .dno import DNO
 from .drift_budget import DriftBudget
 from .estimated import EstimatedGradient
+from .guarded import Guarded
 from .initno import InitNO
 from .langevin import Langevin
 from .mira import MIRA
@@ -16,6 +17,7 @@ __all__ = [
     "MIRADPO",
     "DriftBudget",
     "EstimatedGradient",
+    "Guarded",
     "InitNO",
     "Langevin",
     "Loss",

@@ -51,11 +51,13 @@ class Objective(ABC):
         noises: `trajectory` learns x_T and the noise of every step, `initial` x_T alone.
         candidates: noises a job learns; it returns one of them.
         needs_gradient: whether the reward must carry gradients; a method that does without takes black boxes.
+        estimable: whether an estimate can take the place of that gradient, see `EstimatedGradient`.
     """
 
     noises: Learned
     candidates: ClassVar[int] = 1
     needs_gradient: ClassVar[bool] = True
+    estimable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse hyper-parameters that are NaN or infinite; call it before checks of one's own."""
@@ -66,14 +68,15 @@ class Objective(ABC):
         """What logs and records call this method."""
         return type(self).__name__
 
-    def check(self, backbone: Backbone, reward: Reward) -> None:
-        """Refuse a model or a reward that this method cannot work with.
+    def check(self, backbone: Backbone, reward: Reward, clip: Reward | None = None) -> None:
+        """Refuse a model, a reward or a CLIPScore that this method cannot work with.
 
         Raises:
             ValueError: says which, and the way out.
         """
         if self.needs_gradient:
-            around = f"EstimatedGradient around {self.name} (configs/methods/mira_dpo.yaml, hybrid2.yaml)"
+            inside = self.name if self.estimable else "DNO"
+            around = f"EstimatedGradient around {inside} (configs/methods/mira_dpo.yaml, hybrid2.yaml)"
             need_gradient(self.name, reward, f"a method for black boxes: MIRADPO, or {around}")
         self.check_noise(backbone)
 

@@ -55,6 +55,8 @@ class EstimatedGradient(Objective):
         super().__post_init__()
         if not self.objective.needs_gradient:
             raise ValueError(f"{self.objective.name} needs no reward gradient: take it without EstimatedGradient")
+        if not self.objective.estimable:
+            raise ValueError(f"{self.objective.name} weighs by the reward's true gradient: take DNO or MIRA inside")
         positive(mu=self.mu, queries=self.queries)
 
     @property

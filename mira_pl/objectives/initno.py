@@ -64,8 +64,8 @@ class InitNO(Objective):
         positive(rounds=self.rounds, steps=self.steps, last_steps=self.last_steps)
         positive(lr=self.lr, largest_kl=self.largest_kl)
 
-    def check(self, backbone: Backbone, reward: Reward) -> None:
-        super().check(backbone, reward)
+    def check(self, backbone: Backbone, reward: Reward, clip: Reward | None = None) -> None:
+        super().check(backbone, reward, clip)
         if not backbone.shows_attention:
             raise ValueError(
                 f"InitNO reads attention maps, which {type(backbone).__name__} does not give: take StableDiffusion, "

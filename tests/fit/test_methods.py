@@ -34,14 +34,17 @@ SPENT = {  # an iteration, and the looks at the end
     "initno": ({"unet": T + 10, "vae": 1, "reward": 1, "backward": 10}, LAST),  # ten updates a round
     "langevin": (PLAIN, {name: 2 * count for name, count in LAST.items()}),  # and the best one
     "reno": (PLAIN, {name: 2 * count for name, count in LAST.items()}),
+    "guarded": (PLAIN | {"reward": 2}, LAST),  # the guard's score
 }
+CLIPPED = ("guarded",)  # these need a CLIPScore
 
 
 @pytest.fixture
 def method_flags(arguments: list[str], request: pytest.FixtureRequest) -> list[str]:
     """Two prompts in one batch under the overlay, shortened."""
     short = ["--model.iterations", str(K), "--data.prompts", '["a white cat", "a fox"]']
-    return [*arguments, "--config", str(request.param), *short]
+    clip = ["--model.clip", "CLIPScore"] if request.param.stem in CLIPPED else []
+    return [*arguments, "--config", str(request.param), *short, *clip]
 
 
 def run(flags: list[str], out: Path, *more: str) -> Path:

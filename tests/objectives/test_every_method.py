@@ -1,6 +1,8 @@
 """What every gradient method must keep to: one suite, run for each of them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from mira_pl.backbones.analytic import MixtureBackbone
 from mira_pl.noise import draw
-from mira_pl.objectives import DNO, MIRA, MIRADPO, DriftBudget, EstimatedGradient, Langevin, Objective, ReNO
+from mira_pl.objectives import DNO, MIRA, MIRADPO, DriftBudget, EstimatedGradient, Guarded, Langevin, Objective, ReNO
 from mira_pl.objectives.base import NOTHING, Loss
 from mira_pl.problem import Problem
 from mira_pl.rewards import BlackBox, Brightness, JPEGSize, Reward
@@ -17,6 +19,15 @@ from mira_pl.types import Job
 
 JOBS = [Job("a", 1, "a"), Job("b", 2, "b"), Job("c", 5, "c")]
 STEPS = 4
+
+
+class Contrast(Reward):
+    """What stands where a fit has its CLIPScore."""
+
+    differentiable: ClassVar[bool] = True
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return images.flatten(1).std(dim=1)
 
 
 @dataclass
@@ -31,7 +42,7 @@ class Round:
 def problem(reward: Reward, jobs: list[Job], engine: str = "walk") -> Problem:
     means = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     backbone = MixtureBackbone(means, torch.tensor([0.5, 0.9]), torch.tensor([0.4, 0.6]), steps=STEPS)
-    return Problem.of(backbone, reward, jobs, Engine(engine))
+    return replace(Problem.of(backbone, reward, jobs, Engine(engine)), clip=Contrast())
 
 
 def solve(objective: Objective, reward: Reward, jobs: list[Job] = JOBS, engine: str = "walk") -> Round:
@@ -132,6 +143,10 @@ class TestMIRAOnTheStart(ObjectiveConformance):
 
 class TestReNO(ObjectiveConformance):
     objective = ReNO()
+
+
+class TestGuarded(ObjectiveConformance):
+    objective = Guarded()
 
 
 class TestMIRADPO(ObjectiveConformance):
