@@ -40,7 +40,7 @@ class Drill:
             "space": {"model.objective.beta": [0.0, 0.5, 1.0, 2.0]},
             "selection": {"data.prompts": PROMPTS, "data.template": "{}", "data.seeds": [0], "data.batch_size": 1},
             "heartbeat": 1,
-            "grace": 4,
+            "grace": 15,  # less, and on a busy machine live workers are taken for lost
         }
         (self.folder / "drill.yaml").write_text(yaml.safe_dump(default | content))
 
