@@ -11,6 +11,7 @@ from ..experiments.picture import png
 from ..experiments.toy_kl import Drive, TrainedModel, drive, exact_model, figure, summary, train_unet
 from ..runs import write_atomic
 from .arguments import Arguments
+from .compare import compare
 from .measure import hacking, world_quality
 
 
@@ -20,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         ValueError: there is no such experiment.
     """
-    experiments = {"toy-kl": toy_kl, "world-quality": world_quality, "hacking": hacking}
+    experiments = {"toy-kl": toy_kl, "world-quality": world_quality, "hacking": hacking, "compare": compare}
     if not argv or argv[0] not in experiments:
         wanted = f"no experiment {argv[0]!r}" if argv else "no experiment named"
         raise ValueError(

@@ -59,7 +59,7 @@ def world_quality(argv: Sequence[str]) -> None:
 def hacking(argv: Sequence[str]) -> None:
     """Reward against truth for finished runs of the emoji world, and the AUROC of every drift measure."""
     parser = Arguments(prog="python -m mira_pl experiment hacking", description=hacking.__doc__)
-    parser.add_argument("runs", nargs="+", help="NAME=FOLDER of each run")
+    parser.add_argument("runs", nargs="+", help="FOLDER or NAME=FOLDER of each run")
     parser.add_argument(
         "--share", type=float, default=0.5, help="compare where this share of the first run's gain is had"
     )
@@ -102,10 +102,12 @@ def hacking(argv: Sequence[str]) -> None:
 
 
 def _labelled(text: str) -> Labelled:
+    """NAME=FOLDER; a folder alone is called by its own name."""
     name, separator, folder = text.partition("=")
-    if not separator or not (Path(folder) / "records.jsonl").exists():
-        raise ValueError(f"{text!r} is not NAME=FOLDER of a finished run: give for example dno=runs/dark_dno")
-    return Labelled(name, RunFolder(Path(folder)))
+    path = Path(folder if separator else text)
+    if not (path / "records.jsonl").exists():
+        raise ValueError(f"{text!r} is no FOLDER or NAME=FOLDER of a finished run: give for example dno=runs/dark_dno")
+    return Labelled(name if separator else path.name, RunFolder(path))
 
 
 def _print(title: str, table: pd.DataFrame) -> None:
