@@ -32,6 +32,8 @@ def tiny(command: str, folder: Path, size: list[str] = TINY_FIT) -> list[str]:
         out = [] if "--out" in words else ["--out", str(folder / "unnamed")]
         processes = ["--trainer.devices", "1", "--trainer.strategy", "auto"] if "--trainer.devices" in words else []
         return [*words, *size, *steps, *out, "--overwrite", "true", *processes]
+    if words[:2] == ["experiment", "compare"]:
+        return [*words, "--methods", "dno", "best_of_n", "--samplings", "1", *size[2:]]
     if words[:2] == ["experiment", "toy-kl"]:
         return [*words, "--quick", "--out", str(folder / "toy")]
     return words
@@ -141,6 +143,24 @@ def test_the_table_of_beta_is_the_csv():
             interval = re.findall(r"[-\d.e]+", outcome.loc[float(beta), column])
             wanted = [f"{scale * float(number):.{places}f}" for number in interval]
             assert cell == "{} ({} .. {})".format(*wanted), f"{beta}, {column}"
+
+
+def test_the_tables_at_equal_compute_are_the_csv():
+    """A row a method, in the order of the CSV; U-Net calls without an interval."""
+    page = (ROOT / "docs" / "methods.md").read_text().split("## At equal compute")[1]
+    digits = {"unet": (0, 1), "reward": (2, 1), "drift": (1, 1), "clip": (0, 1), "animal": (0, 100), "colour": (0, 100)}
+    digits |= {"faithful": (0, 100), "seconds": (1, 1)}
+    for folder in sorted((ROOT / "docs" / "results" / "methods").iterdir()):
+        outcome = pd.read_csv(folder / "outcome.csv")
+        rows = re.findall(r"^\| ([^|]+) \| (\d.*) \|$", page.split(f"### {folder.name}\n")[1].split("\n### ")[0], re.M)
+        assert [method for method, _ in rows] == outcome["method"].tolist()
+        assert set(outcome["jobs"]) == {90}
+        for (method, cells), (_, found) in zip(rows, outcome.iterrows(), strict=True):
+            for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
+                numbers = [scale * float(number) for number in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", str(found[column]))]
+                told = [f"{number:.{places}f}" for number in numbers]
+                wanted = "-" if not told else told[0] if column == "unet" else "{} ({} .. {})".format(*told)
+                assert cell == wanted, f"{folder.name}, {method}, {column}"
 
 
 def test_the_table_of_figure_8_is_the_csv():

@@ -1,4 +1,4 @@
-"""Every method at one cost: how often each may sample, so that a job costs all of them the same."""
+"""Every method at one cost, in samplings of the frozen model a job. What goes back through it comes on top."""
 
 FRAMES = 4
 """Of a filmstrip, between start and result."""
@@ -6,7 +6,7 @@ COSTS = {
     "dno": 1, "prno": 1, "mira": 1, "mira_paper": 1, "drift_budget": 1, "langevin": 1, "guarded": 1, "hybrid1": 1,
     "initno": 2, "mira_dpo": 2, "hybrid2": 5, "mira_hybrid2": 5, "zo": 5,
 }  # fmt: skip
-"""Samplings that an iteration costs, by overlay; a round of InitNO is one and ten denoiser calls."""
+"""Samplings that an iteration costs, by overlay, at most: a round of InitNO is one and ten denoiser calls."""
 SEARCHES = {
     "best_of_n": "candidates", "fk": "particles", "mira_fk": "particles", "code": "candidates", "das": "particles",
     "dps": "rounds", "dymo": "rounds",
@@ -32,4 +32,5 @@ def flags(overlay: str, samplings: int) -> list[str]:
         count = {"mira_fk": samplings - 1, "dymo": samplings // 2}.get(overlay, samplings)
         return [f"--model.search.{SEARCHES[overlay]}", str(max(1, count))]
     iterations = max(1, samplings // COSTS[overlay])
-    return ["--model.iterations", str(iterations), "--model.film_frames", str(min(FRAMES, iterations - 1))]
+    rounds = ["--model.objective.init_args.rounds", str(max(1, iterations - 1))] if overlay == "initno" else []
+    return ["--model.iterations", str(iterations), "--model.film_frames", str(min(FRAMES, iterations - 1)), *rounds]

@@ -93,7 +93,18 @@ def outcome_table(frames_of_runs: Any) -> pd.DataFrame:
 def curves(frames_of_runs: Any) -> pd.DataFrame:
     """Means by method and iteration: reward against truth, not end points alone."""
     columns = ["reward", "drift", "score_difference", "clip", "animal", "colour", "faithful"]
-    return frames_of_runs.groupby(["method", "iteration"], sort=False)[columns].mean().reset_index()
+    parts = []
+    for method, part in frames_of_runs.groupby("method", sort=False):
+        means = _filled(part, columns).groupby("iteration").mean().reset_index()
+        parts.append(means.assign(method=method)[["method", *means.columns]])
+    return pd.concat(parts, ignore_index=True)
+
+
+def _filled(part: Any, columns: Sequence[str]) -> Any:
+    """Every job of one method at every frame of any, by key and iteration: one that stopped early stays where it is."""
+    every = pd.MultiIndex.from_product([part["key"].unique(), sorted(part["iteration"].unique())])
+    every.names = ["key", "iteration"]
+    return part.set_index(["key", "iteration"])[list(columns)].reindex(every).groupby("key", sort=False).ffill()
 
 
 def best_within(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> pd.DataFrame:
@@ -105,11 +116,15 @@ def best_within(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> p
         limits: of the rise, at least 0; one row each.
 
     Raises:
-        ValueError: a limit is negative.
+        ValueError: a limit is negative, or the run has not got the measure.
     """
     column, sign = MEASURES[measure]
     frames = frames_of_runs[frames_of_runs["method"] == frames_of_runs["method"].iloc[0]]
     frames = frames.sort_values(["key", "iteration"], ignore_index=True)
+    if column not in frames or frames[column].isna().any():
+        raise ValueError(
+            f"the first run has no {measure} of every frame: fit with a CLIPScore, with --model.elbo_pairs"
+        )
     rise = sign * (frames[column] - frames.groupby("key")[column].transform("first"))
     rows: list[dict[str, object]] = []
     for limit in limits:
@@ -165,9 +180,9 @@ class _Jobs(NamedTuple):
 def _by_job(frames_of_runs: Any, method: str) -> _Jobs:
     """Rewards and verdicts of one method, [jobs, frames]."""
     part = frames_of_runs[frames_of_runs["method"] == method]
-    wide = part.pivot(index="key", columns="iteration", values=["reward", "faithful"])
-    prompts = part.drop_duplicates("key").set_index("key")["prompt"].loc[wide.index].tolist()
-    return _Jobs(wide["reward"].to_numpy(), wide["faithful"].to_numpy(), prompts)
+    filled = _filled(part, ["reward", "faithful"])
+    reward, truth = (filled[name].unstack("iteration").to_numpy() for name in ("reward", "faithful"))
+    return _Jobs(reward, truth, part.drop_duplicates("key").sort_values("key")["prompt"].tolist())
 
 
 def detection(frames_of_runs: Any) -> pd.DataFrame:

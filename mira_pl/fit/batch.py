@@ -70,6 +70,7 @@ def fitting(module: NoiseAlignment, jobs: list[Job], device: torch.device, proce
     """Jobs that fit by the bytes of one; half of them if an iteration then runs out of memory after all."""
     module.backbone.to(device)
     module.reward = module.reward.to(device)
+    module.clip = None if module.clip is None else module.clip.to(device)
     one, noise = Problem.of(module.backbone, module.reward, jobs[:1]), start(module, jobs[:1], device)
     kept = module.backbone.schedule.steps - 1 if module.engine == "full" else module.store_steps
     beside = kept if isinstance(kept, int) else 0  # `auto` takes what the batch leaves
@@ -86,8 +87,7 @@ def gets_through(module: NoiseAlignment, jobs: list[Job], device: torch.device, 
     """Whether there is memory for an iteration of these jobs."""
     noise = start(module, jobs, device).requires_grad_()
     try:
-        outcome = module.objective.attempt(module.pose(jobs, noise, processes), noise, None)
-        (outcome.reward.sum() + outcome.trajectory.energies.sum()).backward()
+        module.objective.loss(module.pose(jobs, noise, processes), noise, None, 0).value.sum().backward()
     except RuntimeError as error:
         if not out_of_memory(error):
             raise

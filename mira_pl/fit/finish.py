@@ -64,7 +64,7 @@ def last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> 
     """
     last = module.look(state, problem, module.objective.attempt(problem, state.noise, state.anchor))
     state.stop(~torch.isfinite(last.reward), FAILED)
-    restored = (state.status == FAILED) | state.beyond
+    restored = (state.status == FAILED) | state.outside
     if module.keep == "best":
         restored = torch.ones_like(restored)
     state.rows = torch.where(restored, state.best_row, state.rows)

@@ -48,7 +48,7 @@ class NoiseAlignment(Solver):
         engine: `full`, `checkpoint` or `walk`, see `mira_pl.trajectory`.
         store_steps: steps whose activations `checkpoint` and `walk` keep; `auto` is what fits into memory.
         keep: return the `last` iterate, as DNO and MIRA do, or the one of `best` reward.
-        target_reward: a job that reaches it stops.
+        target_reward: a job that reaches it within the limits stops.
         patience: a job whose best reward within the limits has not risen for so many iterations stops.
         drift_limit: a job whose |S_0 - S| exceeds it at the end returns its best iterate within.
         clip_limit: the same for the fall of its CLIPScore (that of `clip`) below its start. A job may come back from

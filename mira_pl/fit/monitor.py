@@ -71,8 +71,8 @@ def evaluate(
         columns["elbo"] = loss - state.start_loss
     _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
-    state.beyond = limits.beyond(columns, state.start_clip)
-    better = state.moved & (outcome.reward > state.best_reward) & ~state.beyond
+    state.outside = limits.beyond(columns, state.start_clip)
+    better = state.moved & (outcome.reward > state.best_reward) & ~state.outside
     state.best_row = torch.where(better, state.rows, state.best_row)
     state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
     state.best_reward = torch.where(better, outcome.reward, state.best_reward)

@@ -23,8 +23,8 @@ class BatchState:
     """One batch in progress. `tick` counts finished updates; `trace` holds one row a job and evaluated iteration.
 
     A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
-    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `beyond` says which jobs
-    were beyond a limit when they were last looked at. `memory` belongs to the method.
+    those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `outside` says which
+    jobs were beyond a limit when they were last looked at. `memory` belongs to the method.
     """
 
     trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
@@ -39,7 +39,7 @@ class BatchState:
     best_tick: Tensor
     rows: Tensor
     best_row: Tensor
-    beyond: Tensor
+    outside: Tensor
     tick: int = 0
     anchor: Trajectory | None = None
     start_loss: PerJob | None = None

@@ -19,8 +19,7 @@ class Guarded(Objective):
     """L = -(r + weight rho c), with c the CLIPScore of picture and prompt and rho = |dr/dx_0| / |dc/dx_0|.
 
     rho is that of each job and iteration and no gradient passes through it, so both pull at the final latents with
-    forces of a fixed ratio, whatever the scales of reward and CLIPScore. In pixels they cannot be balanced: most of
-    CLIPScore's gradient there is what the decoder cannot draw.
+    forces of a fixed ratio, whatever the scales of reward and CLIPScore.
 
     Attributes:
         weight: of the guard's force against the reward's, at least 0.
@@ -54,7 +53,11 @@ class Guarded(Objective):
         return Loss(-outcome.reward - self.weight * rho * guard, outcome, scored=1)
 
 
+SCALE = 2.0**10
+"""Of the scores on their way back: float16 has no number for the slope of a mean over a million pixels."""
+
+
 def length(score: PerJob, latents: torch.Tensor) -> PerJob:
     """Norm of every job's gradient of its score in the final latents; the graph is kept."""
-    (gradient,) = torch.autograd.grad(score.sum(), latents, retain_graph=True)
-    return gradient.float().flatten(1).norm(dim=1)
+    (gradient,) = torch.autograd.grad(SCALE * score.sum(), latents, retain_graph=True)
+    return gradient.float().flatten(1).norm(dim=1) / SCALE

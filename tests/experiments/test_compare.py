@@ -1,12 +1,15 @@
 """Methods are compared at equal compute: what each one is given, and that all of it costs the same."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from mira_pl import searches
 from mira_pl.__main__ import main
-from mira_pl.experiments.compare import METHODS, OWN, flags
+from mira_pl.commands import compare
+from mira_pl.experiments.compare import METHODS, SEARCHES, flags
 from mira_pl.runs import RunFolder
 
 OVERLAYS = Path("configs/methods")
@@ -19,45 +22,41 @@ def test_every_overlay_is_compared_but_those_of_one_step_models():
     assert overlays - {"reno"} == set(METHODS)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_method_gets_more_samplings_than_asked_for(method):
-    """A number of units, each of so many samplings: one iteration of what learns noise, one candidate of a search."""
-    settings = flags(method, 10)
-    if method in OWN:
-        assert settings == []
-        return
-    units = int(settings[1])
-    cost = {"mira_dpo": 2, "hybrid2": 5, "zo": 5, "mira_hybrid2": 5, "initno": 2, "dymo": 2}.get(method, 1)
-    assert units * cost == (9 if method == "mira_fk" else 10)
-    assert int(flags(method, 1)[1]) == 1
-    assert "--model.film_frames" not in settings or int(settings[3]) < units
-
-
-def test_overlays_have_the_settings_that_are_set():
-    for method in METHODS:
-        for flag in flags(method, 10)[::2]:
-            model = yaml.safe_load((OVERLAYS / f"{method}.yaml").read_text())["model"]
-            if flag.startswith("--model.search."):
-                assert model["class_path"] == "NoiseSearch"
+@pytest.mark.parametrize("method", SEARCHES)
+def test_searches_have_the_setting_that_is_set(method):
+    search = yaml.safe_load((OVERLAYS / f"{method}.yaml").read_text())["model"]["init_args"]["search"]["class_path"]
+    name = flags(method, 10)[0].removeprefix("--model.search.")
+    assert name in {field.name for field in fields(getattr(searches, search))}
 
 
 @pytest.mark.slow
-def test_methods_cost_alike_and_finished_ones_are_left_alone(tmp_path, capfd):
-    """Four samplings each: two iterations of a pair, four of a climb, three particles and S_0, four candidates."""
-    methods = ["dno", "mira_dpo", "mira_fk", "code"]
-    command = ["experiment", "compare", "--config", "configs/emoji_darkness.yaml", "--samplings", "4", *TINY]
-    command += ["--out", str(tmp_path), "--methods"]
-    assert main([*command, *methods]) == 0
-    records = {method: RunFolder(tmp_path / method).records() for method in methods}
-    calls = {method: found[0]["compute"]["unet"] for method, found in records.items()}
-    looks = {"mira_dpo": 2 * CALLS, "dno": CALLS}  # at the result
-    assert {name: count - looks.get(name, 0) for name, count in calls.items()} == dict.fromkeys(methods, 4 * CALLS)
-    written = (tmp_path / "dno" / "records.jsonl").stat().st_mtime_ns
-    assert main([*command, "dno"]) == 0
-    assert (tmp_path / "dno" / "records.jsonl").stat().st_mtime_ns == written
+def test_methods_cost_alike(tmp_path, capfd, monkeypatch):
+    """Ten samplings each, but one for S_0 and what is left of a unit; looks at the result come on top."""
+    monkeypatch.setattr(compare, "run", lambda command: main(command[3:]))
+    command = ["experiment", "compare", "--config", "configs/emoji_darkness.yaml", *TINY, "--out", str(tmp_path)]
+    assert main([*command, "--methods", *METHODS]) == 0
+    calls = {method: RunFolder(tmp_path / method).records()[0]["compute"]["unet"] for method in METHODS}
+    looks = {method: 0 if method in SEARCHES else CALLS for method in METHODS} | {"mira_dpo": 2 * CALLS}
+    looks |= {"langevin": 2 * CALLS, "best_of_n": 0}
+    cost = {method: calls[method] - looks[method] for method in METHODS if method != "recommended"}
+    assert 5 * CALLS < cost.pop("initno") <= 4 * (CALLS + 10) + CALLS + 50  # the last round has more updates
+    assert cost.pop("dymo") == 5 * (CALLS + 2 * 4)  # all steps but the first twice
+    assert cost == dict.fromkeys(cost, 10 * CALLS)
+
+
+@pytest.mark.slow
+def test_configs_add_up_and_finished_methods_are_left_alone(tmp_path, capfd):
+    command = ["experiment", "compare", "--config", "configs/emoji_darkness.yaml", "--samplings", "2", *TINY]
+    command += ["--config", "configs/rewards/aesthetic.yaml", "--out", str(tmp_path), "--methods", "best_of_n"]
+    assert main(command) == 0
+    run = RunFolder(tmp_path / "best_of_n")
+    assert run.records()[0]["reward_name"] == "Aesthetic"
+    written = (run.path / "records.jsonl").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (run.path / "records.jsonl").stat().st_mtime_ns == written
     capfd.readouterr()
-    assert main(["experiment", "hacking", str(tmp_path / "dno"), str(tmp_path / "code"), "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "outcome.csv").read_text().splitlines()[1].startswith("dno,")
+    assert main(["experiment", "hacking", str(run.path), "--out", str(tmp_path / "tables")]) == 0
+    assert (tmp_path / "tables" / "outcome.csv").read_text().splitlines()[1].startswith("best_of_n,")
 
 
 @pytest.mark.slow

@@ -49,3 +49,19 @@ def test_a_job_returns_its_best_frame_within_the_limit():
     tight, loose = best_within(table, "ELBO", [1.0, 9.0]).to_dict("records")
     assert tight["reward"][0] == (5 + 7) / 2 and tight["faithful"][0] == 1.0
     assert loose["reward"][0] == (6 + 7) / 2 and loose["faithful"][0] == 0.5
+
+
+def test_a_job_that_stopped_early_stays_where_it_is():
+    """The second job ends at frame 1: curves and levels count it as it ended, also where the first method has it."""
+    table = frames("dno", [[0, 2, 4], [0, 2, 2]], [[1, 1, 0], [1, 1, 1]])
+    table = table[~((table["key"] == table["key"].unique()[1]) & (table["iteration"] == 2))]
+    assert curves(table)["reward"].tolist() == [0, 2, 3]
+    assert curves(table)["faithful"].tolist() == [1, 1, 0.5]
+    (row,) = at_equal_reward(table, share=1.0).to_dict("records")
+    assert row["reward"] == 3 and row["faithful"][0] == 0.5
+
+
+def test_a_measure_that_is_missing_is_named():
+    table = frames("dno", [[0, 1]], [[1, 1]])
+    with pytest.raises(ValueError, match="the first run has no ELBO of every frame: fit with"):
+        best_within(table, "ELBO", [1.0])

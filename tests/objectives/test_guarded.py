@@ -12,6 +12,7 @@ from mira_pl.backbones.analytic import MixtureBackbone
 from mira_pl.noise import draw
 from mira_pl.objectives import DNO, EstimatedGradient, Guarded
 from mira_pl.objectives.base import Loss
+from mira_pl.objectives.guarded import length
 from mira_pl.problem import Problem
 from mira_pl.rewards import BlackBox, Brightness, JPEGSize, Reward
 from mira_pl.trajectory import Engine
@@ -32,10 +33,10 @@ class Likeness(Reward):
         return -self.scale * (images - wanted).square().sum(dim=(1, 2, 3))
 
 
-def problem(clip: Reward | None, engine: str = "full") -> Problem:
+def problem(clip: Reward | None) -> Problem:
     means = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     backbone = MixtureBackbone(means, torch.tensor([0.5, 0.9]), torch.tensor([0.4, 0.6]), steps=3)
-    return replace(Problem.of(backbone, Brightness(), JOBS, Engine(engine)), clip=clip)
+    return replace(Problem.of(backbone, Brightness(), JOBS, Engine("full")), clip=clip)
 
 
 def solved(objective, clip: Reward | None = None) -> tuple[Loss, Tensor]:
@@ -77,6 +78,13 @@ def test_without_weight_or_slope_it_is_plain_ascent() -> None:
         loss, gradient = solved(objective, guard)
         torch.testing.assert_close(gradient, plain)
         assert loss.value.isfinite().all()
+
+
+def test_slopes_are_seen_through_half_precision() -> None:
+    """A decoder in float16, and a mean over so many pixels that its slope of 3e-8 is nothing there."""
+    latents = torch.zeros(2, 4, requires_grad=True)
+    score = latents.half().float().sum(dim=1) / 3e7
+    torch.testing.assert_close(length(score, latents), torch.full((2,), 2 / 3e7), rtol=1e-2, atol=0)
 
 
 def test_refusals_name_the_way_out() -> None:
