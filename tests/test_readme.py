@@ -163,6 +163,37 @@ def test_the_tables_at_equal_compute_are_the_csv():
                 assert cell == wanted, f"{folder.name}, {method}, {column}"
 
 
+def test_the_tables_of_few_steps_are_the_csv():
+    """Reward and share along the way; what each method keeps at one reward; the overlay on the animals not tuned on."""
+    page = (ROOT / "docs" / "hacking.md").read_text().split("## Few large steps")[1].split("\n## ")[0]
+    results = ROOT / "docs" / "results" / "few_steps"
+    methods = ["DNO", "MIRA", "DNO, steepest", "Guarded"]
+    path = re.findall(r"^\| (darkness|brightness) \| (\d+) \| (.*) \|$", page, re.M)
+    assert len(path) == 12
+    for reward, iteration, cells in path:
+        curves = pd.read_csv(results / reward / "curves.csv").set_index(["method", "iteration"])
+        found = [curves.loc[(method, float(iteration))] for method in methods]
+        assert cells.split(" | ") == [f"{row['reward']:.2f}, {100 * row['faithful']:.0f}" for row in found]
+    equal = re.findall(r"^\| (darkness|brightness), ([\d.]+) \| (.*) \|$", page, re.M)
+    assert len(equal) == 2
+    for reward, level, cells in equal:
+        table = pd.read_csv(results / reward / "equal_reward.csv").set_index("method")
+        assert level == f"{table['reward'].iloc[0]:.2f}"
+        columns = [table.loc["DNO", "faithful"], *(table.loc[method, "to_first"] for method in methods[1:])]
+        assert cells.split(" | ") == [percents(cell) for cell in columns]
+    held = re.findall(r"^\| (\w+), (start|end) \| (\S+) \| (.*) \|$", page, re.M)
+    assert len(held) == 4
+    for reward, when, value, share in held:
+        curves = pd.read_csv(results / reward / "report_curves.csv")
+        row = curves[curves["method"] == "recommended"].iloc[0 if when == "start" else -1]
+        assert (value, share) == (f"{row['reward']:.2f}", f"{100 * row['faithful']:.0f}")
+
+
+def percents(cell: str) -> str:
+    """A share with its interval, as pages write it."""
+    return "{:.0f} ({:.0f} .. {:.0f})".format(*(100 * float(number) for number in cell.strip("()").split(",")))
+
+
 def test_the_table_of_figure_8_is_the_csv():
     """Kilobytes and CLIPScore of every job, in the order of the columns; the counts and means that the pages name."""
     jobs = pd.read_csv(ROOT / "docs" / "results" / "figure8" / "jobs.csv")

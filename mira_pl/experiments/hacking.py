@@ -142,7 +142,8 @@ def at_equal_reward(frames_of_runs: Any, share: float = 0.5) -> pd.DataFrame:
     """How many pictures are faithful where each method has gained `share` of what the first one gains in all.
 
     Read off the curve of means between two frames, with a 95 % interval over prompts, resampled with its own rewards
-    against the same level. A method that never gets there has no value.
+    against the same level. A method that never gets there has no value. `to_first` is the difference to the first one,
+    job by job where both have the same jobs: what two methods share by luck is not in its interval.
     """
     methods = list(frames_of_runs["method"].unique())
     first = _by_job(frames_of_runs, methods[0])
@@ -151,10 +152,13 @@ def at_equal_reward(frames_of_runs: Any, share: float = 0.5) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for method in methods:
         jobs = _by_job(frames_of_runs, method)
-        statistic = lambda rows, jobs=jobs: crossing(jobs.reward[rows], jobs.faithful[rows], level)  # noqa: E731
-        gets_there = not np.isnan(crossing(jobs.reward, jobs.faithful, level))
-        faithful = bootstrap(statistic, jobs.prompts) if gets_there else None
-        rows.append({"method": method, "reward": level, "faithful": faithful})
+        row: dict[str, object] = {"method": method, "reward": level, "faithful": None, "to_first": None}
+        if not np.isnan(crossing(jobs.reward, jobs.faithful, level)):
+            row["faithful"] = bootstrap(lambda rows, jobs=jobs: jobs.at(level, rows), jobs.prompts)
+            if method != methods[0] and jobs.keys == first.keys:
+                to_first = lambda rows, jobs=jobs: jobs.at(level, rows) - first.at(level, rows)  # noqa: E731
+                row["to_first"] = bootstrap(to_first, jobs.prompts)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -175,14 +179,20 @@ class _Jobs(NamedTuple):
     reward: np.ndarray
     faithful: np.ndarray
     prompts: list[str]
+    keys: list[str]
+
+    def at(self, level: float, rows: np.ndarray) -> float:
+        """The faithful of some jobs where their mean reward first reaches a level."""
+        return crossing(self.reward[rows], self.faithful[rows], level)
 
 
 def _by_job(frames_of_runs: Any, method: str) -> _Jobs:
     """Rewards and verdicts of one method, [jobs, frames]."""
     part = frames_of_runs[frames_of_runs["method"] == method]
     filled = _filled(part, ["reward", "faithful"])
-    reward, truth = (filled[name].unstack("iteration").to_numpy() for name in ("reward", "faithful"))
-    return _Jobs(reward, truth, part.drop_duplicates("key").sort_values("key")["prompt"].tolist())
+    reward, truth = (filled[name].unstack("iteration").sort_index().to_numpy() for name in ("reward", "faithful"))
+    jobs = part.drop_duplicates("key").sort_values("key")
+    return _Jobs(reward, truth, jobs["prompt"].tolist(), jobs["key"].tolist())
 
 
 def detection(frames_of_runs: Any) -> pd.DataFrame:

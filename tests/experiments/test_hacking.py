@@ -35,11 +35,15 @@ def test_methods_meet_at_the_level_of_the_first():
         ],
         ignore_index=True,
     )
-    found = at_equal_reward(table, 0.5).set_index("method")["faithful"]
+    table = table.sample(frac=1, random_state=0).sort_values("method", kind="stable")  # in any order of jobs
+    met = at_equal_reward(table, 0.5).set_index("method")
+    found, to_first = met["faithful"], met["to_first"]
     assert found["dno"][0] == 0.5 and found["dno"][1:] == (0.0, 1.0)
     assert found["slow"] == (1.0, 1.0, 1.0)
     assert found["held"] is None
-    assert curves(table).groupby("method", sort=False)["reward"].last().tolist() == [4, 2, 1]
+    assert to_first["slow"] == (0.5, 0.0, 1.0)  # prompt by prompt: 1 - 1 and 1 - 0
+    assert to_first["dno"] is None and to_first["held"] is None
+    assert curves(table).groupby("method", sort=False)["reward"].last().to_dict() == {"dno": 4, "slow": 2, "held": 1}
 
 
 def test_a_job_returns_its_best_frame_within_the_limit():
