@@ -11,7 +11,7 @@ COMMANDS = {
     "fetch": "download what a fit needs",
     "sweep": "sweeps with Optuna: run, worker, status, reap, show, export",
     "dashboard": "the W&B workspace as code",
-    "experiment": "compare methods; tables and figures: toy-kl, world-quality, hacking",
+    "experiment": "compare, hacking, toy-kl, world-quality: tables and figures",
     "pretrain": "train a model of the emoji world",
 }
 EXTRAS = {

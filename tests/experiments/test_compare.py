@@ -46,8 +46,10 @@ def test_methods_cost_alike(tmp_path, capfd, monkeypatch):
 
 @pytest.mark.slow
 def test_configs_add_up_and_finished_methods_are_left_alone(tmp_path, capfd):
+    overlay = tmp_path / "aesthetic.yaml"
+    overlay.write_text("model: {reward: Aesthetic}")
     command = ["experiment", "compare", "--config", "configs/emoji_darkness.yaml", "--samplings", "2", *TINY]
-    command += ["--config", "configs/rewards/aesthetic.yaml", "--out", str(tmp_path), "--methods", "best_of_n"]
+    command += ["--config", str(overlay), "--out", str(tmp_path), "--methods", "best_of_n"]
     assert main(command) == 0
     run = RunFolder(tmp_path / "best_of_n")
     assert run.records()[0]["reward_name"] == "Aesthetic"
