@@ -26,7 +26,7 @@ def compare(argv: Sequence[str]) -> None:
     parser = Arguments(prog="python -m mira_pl experiment compare", description=about)
     parser.add_argument("--config", action="append", required=True, help="of the fit: model, reward and prompts")
     parser.add_argument("--samplings", type=int, default=10, help="a job and method; ways back and a last look on top")
-    parser.add_argument("--methods", nargs="+", default=METHODS, help=f"of {', '.join(METHODS)}; default: all")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"of {', '.join(METHODS)}; default: all")
     parser.add_argument("--overlays", type=Path, default=Path("configs/methods"), help="folder of METHOD.yaml")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="each method writes into OUT/METHOD")
     options, shared = parser.parse_known_args(list(argv))

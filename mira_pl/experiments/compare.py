@@ -1,20 +1,43 @@
 """Every method at one cost, in samplings of the frozen model a job. What goes back through it comes on top."""
 
+from typing import NamedTuple
+
 FRAMES = 4
 """Of a filmstrip, between start and result."""
-COSTS = {
-    "dno": 1, "prno": 1, "mira": 1, "mira_paper": 1, "drift_budget": 1, "langevin": 1, "guarded": 1, "hybrid1": 1,
-    "initno": 2, "mira_dpo": 2, "hybrid2": 5, "mira_hybrid2": 5, "zo": 5,
-}  # fmt: skip
-"""Samplings that an iteration costs, by overlay, at most: a round of InitNO is one and ten denoiser calls."""
-SEARCHES = {
-    "best_of_n": "candidates", "fk": "particles", "mira_fk": "particles", "code": "candidates", "das": "particles",
-    "dps": "rounds", "dymo": "rounds",
-}  # fmt: skip
-"""The setting of a search that says how often it samples."""
-OWN = ("recommended",)
-"""What comes with a length of its own, since more of it would hack."""
-METHODS = (*COSTS, *SEARCHES, *OWN)
+
+
+class Unit(NamedTuple):
+    """What a method is given a number of, by its setting below `model`: so many samplings each, and so many once."""
+
+    setting: str = "iterations"
+    cost: int = 1
+    once: int = 0
+
+
+METHODS: dict[str, Unit | None] = {
+    "dno": Unit(),
+    "prno": Unit(),
+    "mira": Unit(),
+    "mira_paper": Unit(),
+    "drift_budget": Unit(),
+    "langevin": Unit(),
+    "guarded": Unit(),
+    "initno": Unit(cost=2),  # at most: a round is a sampling and ten denoiser calls
+    "mira_dpo": Unit(cost=2),
+    "hybrid1": Unit(),
+    "hybrid2": Unit(cost=5),
+    "mira_hybrid2": Unit(cost=5),
+    "zo": Unit(cost=5),
+    "best_of_n": Unit("search.candidates"),
+    "fk": Unit("search.particles"),
+    "mira_fk": Unit("search.particles", once=1),  # S_0
+    "code": Unit("search.candidates"),
+    "das": Unit("search.particles"),
+    "dps": Unit("search.rounds"),
+    "dymo": Unit("search.rounds", cost=2),  # at most: it repeats most steps
+    "recommended": None,  # comes with a length of its own, since more of it would hack
+}
+"""By overlay."""
 
 
 def flags(overlay: str, samplings: int) -> list[str]:
@@ -25,12 +48,13 @@ def flags(overlay: str, samplings: int) -> list[str]:
     """
     if overlay not in METHODS:
         raise ValueError(f"no method {overlay!r} to compare: there are {', '.join(METHODS)}")
-    if overlay in OWN:
+    unit = METHODS[overlay]
+    if unit is None:
         return []
-    if overlay in SEARCHES:
-        # S_0 takes MIRA's potential a sampling; DyMO repeats most steps, which doubles its rounds
-        count = {"mira_fk": samplings - 1, "dymo": samplings // 2}.get(overlay, samplings)
-        return [f"--model.search.{SEARCHES[overlay]}", str(max(1, count))]
-    iterations = max(1, samplings // COSTS[overlay])
-    rounds = ["--model.objective.init_args.rounds", str(max(1, iterations - 1))] if overlay == "initno" else []
-    return ["--model.iterations", str(iterations), "--model.film_frames", str(min(FRAMES, iterations - 1)), *rounds]
+    count = max(1, (samplings - unit.once) // unit.cost)
+    found = [f"--model.{unit.setting}", str(count)]
+    if unit.setting == "iterations":
+        found += ["--model.film_frames", str(min(FRAMES, count - 1))]
+    if overlay == "initno":  # its last iteration starts from the best of the rounds before
+        found += ["--model.objective.init_args.rounds", str(max(1, count - 1))]
+    return found

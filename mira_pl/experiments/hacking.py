@@ -122,9 +122,7 @@ def best_within(frames_of_runs: Any, measure: str, limits: Sequence[float]) -> p
     frames = frames_of_runs[frames_of_runs["method"] == frames_of_runs["method"].iloc[0]]
     frames = frames.sort_values(["key", "iteration"], ignore_index=True)
     if column not in frames or frames[column].isna().any():
-        raise ValueError(
-            f"the first run has no {measure} of every frame: fit with a CLIPScore, with --model.elbo_pairs"
-        )
+        raise ValueError(f"the first run has no {measure} of every frame: fit with model.clip, model.elbo_pairs")
     rise = sign * (frames[column] - frames.groupby("key")[column].transform("first"))
     rows: list[dict[str, object]] = []
     for limit in limits:

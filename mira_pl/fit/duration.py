@@ -10,7 +10,7 @@ import torch
 
 from ..hub.published import Cost
 from ..memory import fitting_steps
-from ..objectives import MIRADPO, Guarded, Objective
+from ..objectives import MIRADPO, Objective
 from .checks import processes
 from .estimate import step_gigabytes
 from .parts import Parts, scores
@@ -67,7 +67,7 @@ def operations(parts: Parts, device: torch.device) -> Operations | None:
     if parts.searched or step is None or decode is None or None in (*rewards, *clip) or may_stop(parts):
         return None
     objective = cast(type[Objective], locate(model["objective"]["class_path"]))
-    if objective is Guarded or (not objective.needs_gradient and objective is not MIRADPO):
+    if not objective.estimable or (not objective.needs_gradient and objective is not MIRADPO):
         return None
     noises, iterations = objective.candidates, model["iterations"]
     there, seen = parts.branches * parts.steps * step.forward + decode.forward, _total(rewards, "forward")

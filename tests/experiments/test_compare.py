@@ -9,10 +9,11 @@ import yaml
 from mira_pl import searches
 from mira_pl.__main__ import main
 from mira_pl.commands import compare
-from mira_pl.experiments.compare import METHODS, SEARCHES, flags
+from mira_pl.experiments.compare import METHODS, flags
 from mira_pl.runs import RunFolder
 
 OVERLAYS = Path("configs/methods")
+SEARCHES = [method for method, unit in METHODS.items() if unit is not None and unit.setting.startswith("search.")]
 TINY = ["--model.backbone.init_args.steps", "5", "--data.limit", "1", "--wandb.mode", "disabled"]
 CALLS = 5 * 2  # denoiser calls of a sampling under guidance
 
