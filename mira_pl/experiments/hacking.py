@@ -26,6 +26,7 @@ MEASURES: dict[str, tuple[str, float]] = {
     "noise norm": ("noise_norm", 1.0),
     "CLIPScore, falling": ("clip", -1.0),
 }
+RETURNED = ("reward", "drift", "score_difference", "elbo", "clip", "noise_norm")
 OUTCOME = ("reward", "drift", "score_difference", "clip", "animal", "colour", "faithful", "unet", "seconds")
 
 
@@ -47,7 +48,7 @@ def frames(labelled: Labelled, judge: TruthJudge) -> pd.DataFrame:
         if record["status"] != "finished":
             pictures = pictures[[0, -1]]  # the frames of a job that stopped early are not evenly spaced
         rows = rows[rows["iteration"].isin(np.round(np.linspace(0, record["iterations"], len(pictures))))].copy()
-        for name in ("reward", "drift", "score_difference", "clip"):  # of what is given back: not always the last one
+        for name in RETURNED:  # not always what the last iteration had
             rows.loc[rows.index[-1], name] = record[name]
         prompts = [record["prompt"]] * len(pictures)
         rows["prompt"] = record["prompt"]

@@ -71,6 +71,8 @@ def last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> 
     noise, start_noise = (module.objective.split(part)[state.rows] for part in (state.noise, state.start_noise))
     state.noise = torch.where(restored.view(-1, 1, 1, 1, 1), state.best_noise, noise)
     state.start_noise = start_noise
+    if state.elbo is not None and state.best_elbo is not None:
+        state.elbo = torch.where(restored, state.best_elbo, state.elbo)
     if not bool(restored.any()):
         return last
     return problem.attempt(state.noise, module.objective.measures(state.begun.rows(state.rows)))
@@ -79,7 +81,6 @@ def last_look(module: "NoiseAlignment", state: BatchState, problem: Problem) -> 
 def _records(module: "Solver", state: BatchState, problem: Problem, outcome: Outcome) -> list[dict[str, Any]]:
     path, anchor = outcome.trajectory, state.begun.rows(state.rows)
     first = {row["key"]: row for row in reversed(state.trace)}
-    latest = {row["key"]: row for row in state.trace}
     clip = module.clip.score(path.images, problem.prompts) if module.clip is not None else None
     stopped = torch.where(state.status == RUNNING, state.tick, state.stopped_at)
     shared = {
@@ -102,7 +103,7 @@ def _records(module: "Solver", state: BatchState, problem: Problem, outcome: Out
             "S0": float(anchor.energies[0, row]),
             "S": float(path.energies[0, row]),
             "score_difference": float(path.energies[1, row]),
-            "elbo": latest[job.key].get("elbo"),
+            "elbo": None if state.elbo is None else float(state.elbo[row]),
             "clip_start": first[job.key].get("clip"),
             "clip": None if clip is None else float(clip[row]),
             "noise_norm": float(state.noise[row].norm()),

@@ -68,7 +68,7 @@ def evaluate(
     if elbo_pairs:
         loss = problem.denoising_loss(outcome.trajectory.latents, elbo_pairs)
         state.start_loss = loss if state.start_loss is None else state.start_loss
-        columns["elbo"] = loss - state.start_loss
+        columns["elbo"] = state.elbo = loss - state.start_loss
     _add_rows(state, columns | dict(more))
     state.stop(~torch.isfinite(outcome.reward), FAILED)
     state.outside = limits.beyond(columns, state.start_clip)
@@ -77,6 +77,8 @@ def evaluate(
     state.best_noise = torch.where(better.view(-1, 1, 1, 1, 1), noise, state.best_noise)
     state.best_reward = torch.where(better, outcome.reward, state.best_reward)
     state.best_tick = torch.where(better, state.tick, state.best_tick)
+    if state.elbo is not None:
+        state.best_elbo = torch.where(better, state.elbo, state.elbo if state.best_elbo is None else state.best_elbo)
 
 
 def stop_finished(state: BatchState, target: float | None, patience: int | None) -> None:

@@ -24,7 +24,8 @@ class BatchState:
 
     A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
     those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `outside` says which
-    jobs were beyond a limit when they were last looked at. `memory` belongs to the method.
+    jobs were beyond a limit when they were last looked at, `elbo` what they had then, where that is measured, and
+    `best_elbo` what `best_noise` has. `memory` belongs to the method.
     """
 
     trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
@@ -44,6 +45,8 @@ class BatchState:
     anchor: Trajectory | None = None
     start_loss: PerJob | None = None
     start_clip: PerJob | None = None
+    elbo: PerJob | None = None
+    best_elbo: PerJob | None = None
     trace: list[dict[str, Any]] = field(default_factory=list)
     rows_last: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)

@@ -168,10 +168,15 @@ def test_a_job_returns_its_best_iterate_before_its_clipscore_falls_too_far(tiny_
 
 
 def test_keep_best_returns_the_best_iterate(tiny_sd):
-    result = small_align(tiny_sd, DNO(), keep="best", lr=5.0, iterations=4)
+    result = small_align(tiny_sd, DNO(), keep="best", optimizer="sgd", lr=500.0, iterations=4, elbo_pairs=1)
+    earlier = 0
     for record in result.records:
-        best = max(row["reward"] for row in result.trace if row["key"] == record["key"])
-        assert record["reward"] == pytest.approx(best, abs=1e-6)
+        rows = [row for row in result.trace if row["key"] == record["key"]]
+        best = max(rows, key=lambda row: row["reward"])
+        assert record["reward"] == pytest.approx(best["reward"], abs=1e-6)
+        assert record["elbo"] == best["elbo"]
+        earlier += best["elbo"] != rows[-1]["elbo"]
+    assert earlier == len(result.records)  # steps so large that the last iterate is none of the best
 
 
 def test_initial_learns_x_T_alone(run_fit, tmp_path):
