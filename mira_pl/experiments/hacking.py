@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.colors import TABLEAU_COLORS
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from PIL import Image
 
 from ..judges.truth import TruthJudge
@@ -224,14 +226,15 @@ def detection(frames_of_runs: Any) -> pd.DataFrame:
 
 def figure(curves_of_runs: Any) -> Figure:
     """Reward against the share of faithful pictures, one line a method: up and to the right is better."""
-    result = Figure(figsize=(7, 4.5), layout="constrained")
+    result = Figure(figsize=(9, 4.5), layout="constrained")
     axes = result.subplots()
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * cycler(color=TABLEAU_COLORS))  # 30 methods differ
     for method, part in curves_of_runs.groupby("method", sort=False):
-        axes.plot(part["reward"], part["faithful"], marker="o", label=method)
+        axes.plot(part["reward"], part["faithful"], marker=".", label=method)
     axes.set_xlabel("reward, mean over jobs")
     axes.set_ylabel("right animal in the right colour, by the judge")
-    axes.set_ylim(0, 1.02)
-    axes.legend()
+    axes.set_ylim(top=1.02)
+    result.legend(loc="outside right upper", fontsize="small")
     return result
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mira_pl.experiments.hacking import at_equal_reward, best_within, crossing, curves
+from mira_pl.experiments.hacking import at_equal_reward, best_within, crossing, curves, figure
 
 
 def frames(method: str, rewards: list[list[float]], faithful: list[list[float]]) -> pd.DataFrame:
@@ -69,3 +69,9 @@ def test_a_measure_that_is_missing_is_named():
     table = frames("dno", [[0, 1]], [[1, 1]])
     with pytest.raises(ValueError, match="the first run has no ELBO of every frame: fit with"):
         best_within(table, "ELBO", [1.0])
+
+
+def test_the_lines_of_many_methods_differ():
+    points = pd.DataFrame({"reward": [0.0, 1.0], "faithful": [1.0, 0.5]})
+    lines = figure(pd.concat([points.assign(method=f"m{n}") for n in range(25)])).axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 25
