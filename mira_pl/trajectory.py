@@ -1,13 +1,14 @@
 """The sampling loop, differentiable in its noise, under three engines that give the same gradient.
 
 `full` keeps every step's activations. `checkpoint` and `walk` keep the latents alone and compute a step again on the
-way back (2T denoiser calls, memory of one step); `store` steps at the end of the chain keep their activations, which
-saves their second call. `walk` runs forward without building a graph at all.
+way back (T denoiser calls, T repeated ones, memory of one step); `store` steps at the end of the chain keep their
+activations, which saves their second call. `walk` runs forward without building a graph at all.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 from torch.utils.checkpoint import checkpoint
 
-from .backbones.base import Backbone, Condition
+from .backbones.base import Again, Backbone, Condition
 from .diffusion import transition
 from .drift import Measure
 from .types import Images, Latents, Noise
@@ -100,6 +101,10 @@ class Chain:
         """The noise that step `index` injects."""
         return noise[:, self.backbone.schedule.steps - 1 - index]
 
+    def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Of a checkpointed step: of its first computation, and of its second."""
+        return nullcontext(), Again(self.backbone)
+
     def run(self, state: State, noise: Noise, steps: range) -> State:
         """Plain steps, with a graph wherever grad is enabled."""
         for index in steps:
@@ -153,10 +158,9 @@ def _first_stored(cut: int, steps: int, engine: Engine) -> int:
 
 def _checkpointed(chain: Chain, state: State, noise: Noise, steps: range) -> State:
     """Every step under torch's checkpoint: computed again when its gradient is asked for."""
+    step = partial(checkpoint, chain.step, use_reentrant=False, preserve_rng_state=False, context_fn=chain.contexts)
     for index in steps:
-        x, shares, eps = checkpoint(
-            chain.step, state.x, chain.noise_at(noise, index), index, use_reentrant=False, preserve_rng_state=False
-        )
+        x, shares, eps = step(state.x, chain.noise_at(noise, index), index)
         state = State(x, state.energies + shares, (*state.eps, eps.detach()))
     return state
 
@@ -193,7 +197,7 @@ class Walk(torch.autograd.Function):
             slot = noise.shape[1] - 2 - index
             # Where the walk begins at a constant, its first step has no graph through the denoiser.
             wanted = index > ctx.steps.start or ctx.needs_input_grad[2]
-            with torch.enable_grad(), ctx.autocast:
+            with torch.enable_grad(), ctx.autocast, Again(ctx.chain.backbone):
                 inputs = x.detach().requires_grad_(wanted), noise[:, slot].detach().requires_grad_()
                 x_prev, shares, _ = ctx.chain.step(*inputs, index)
             outputs, cotangents = [x_prev], [grad_x]

@@ -1,6 +1,7 @@
 """The tensors and values that every part of the package speaks of."""
 
-from dataclasses import dataclass
+import operator
+from dataclasses import astuple, dataclass
 
 from jaxtyping import Float
 from torch import Tensor
@@ -29,23 +30,29 @@ class Job:
 
 @dataclass(frozen=True)
 class Compute:
-    """What a method spent, in calls for one image each: the four counts by which methods are compared."""
+    """What a method spent, in calls for one image each: four counts by which methods are compared, and one apart.
+
+    Attributes:
+        unet: denoiser calls.
+        vae: decoded images.
+        reward: scored images.
+        backward: denoiser calls that a gradient went back through.
+        repeated: denoiser calls that the engine makes a second time on the way back to save memory. No method's own:
+            how many there are is a matter of the machine.
+    """
 
     unet: int = 0
     vae: int = 0
     reward: int = 0
     backward: int = 0
+    repeated: int = 0
 
     def __add__(self, other: "Compute") -> "Compute":
-        return Compute(
-            self.unet + other.unet, self.vae + other.vae, self.reward + other.reward, self.backward + other.backward
-        )
+        return Compute(*map(operator.add, astuple(self), astuple(other)))
 
     def __sub__(self, other: "Compute") -> "Compute":
-        return Compute(
-            self.unet - other.unet, self.vae - other.vae, self.reward - other.reward, self.backward - other.backward
-        )
+        return Compute(*map(operator.sub, astuple(self), astuple(other)))
 
     def times(self, count: int) -> "Compute":
         """As much, so many times."""
-        return Compute(count * self.unet, count * self.vae, count * self.reward, count * self.backward)
+        return Compute(*(count * calls for calls in astuple(self)))

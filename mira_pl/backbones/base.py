@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,9 @@ class Backbone(ABC):
     guidance: float = 1.0
     """Scale of classifier-free guidance; 1 is none."""
     spent: Compute = Compute()
-    """Denoiser, decoder and denoiser backward calls so far, an image of the batch. Recomputed steps count again."""
+    """Denoiser, decoder and denoiser backward calls so far, an image of the batch."""
+    repeating: bool = False
+    """Whether denoiser calls are a second computation of earlier ones."""
 
     @staticmethod
     def needs(**init_args: Any) -> dict[str, Need]:
@@ -141,7 +144,7 @@ class Backbone(ABC):
 
     def count(self, predicted: Tensor, calls: int) -> Tensor:
         """Counts denoiser calls, and their backward calls when they happen; returns what it is given."""
-        self.spent += Compute(unet=calls)
+        self.spent += Compute(repeated=calls) if self.repeating else Compute(unet=calls)
 
         def count_backward(gradient: Tensor | None) -> None:
             if gradient is not None:
@@ -150,3 +153,16 @@ class Backbone(ABC):
         if predicted.requires_grad:
             predicted.register_hook(count_backward)
         return predicted
+
+
+@dataclass(frozen=True, eq=False)
+class Again(AbstractContextManager):
+    """Denoiser calls of a backbone count as repeated ones inside; may be entered many times."""
+
+    backbone: Backbone
+
+    def __enter__(self) -> None:
+        self.backbone.repeating = True
+
+    def __exit__(self, *_: object) -> None:
+        self.backbone.repeating = False

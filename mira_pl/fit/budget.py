@@ -14,7 +14,7 @@ class Budget:
     last look at the result comes on top. Give enough iterations or rounds: they are a limit, too.
 
     Attributes:
-        unet: denoiser calls.
+        unet: denoiser calls, without those that an engine repeats to save memory.
         vae: decoded images.
         reward: scored images.
         backward: denoiser calls that a gradient went back through.

@@ -26,7 +26,7 @@ def results(folder: Path) -> list[tuple]:
 @pytest.mark.parametrize(
     ("method", "length", "few", "budget"),
     [
-        ([], "--model.iterations", 2, f"unet: {5 * T}"),  # an iteration of MIRA costs 2 T calls
+        ([], "--model.iterations", 2, f"unet: {3 * T - 1}"),  # an iteration of MIRA costs T calls
         (["--model.keep", "best"], "--model.iterations", 2, "backward: 17"),  # and T backward
         (["--model", "NoiseSearch", "--model.search", "BestOfN"], "--model.search.candidates", 2, "vae: 2"),
     ],
@@ -36,6 +36,15 @@ def test_as_if_it_had_been_given_fewer_iterations(run_fit, tmp_path, method, len
     spent = run_fit(tmp_path / "spent", *method, length, "5", "--data.limit", "2", "--data.budget", budget)
     assert results(spent) == results(short)
     assert {record["status"] for record in RunFolder(spent).records()} == {"spent its budget"}
+
+
+def test_a_budget_is_spent_alike_by_every_engine(run_fit, tmp_path):
+    limits = ["--data.limit", "1", "--model.iterations", "4", "--data.budget", f"unet: {3 * T - 1}"]
+    spent = []
+    for engine in ("full", "checkpoint", "walk"):
+        (record,) = RunFolder(run_fit(tmp_path / engine, "--model.engine", engine, *limits)).records()
+        spent.append((record["iterations"], record["compute"]))
+    assert spent[0][0] == 2 and spent == [spent[0]] * 3
 
 
 def state(ticks: int, unet: int, seconds: float) -> BatchState:

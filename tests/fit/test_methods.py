@@ -24,13 +24,13 @@ QUICK = ("mira", "mira_dpo")
 METHODS = [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in LEARNED]
 T, K = 6, 3  # denoiser calls of a sampling: three steps with guidance; iterations
 LAST = {"unet": T, "vae": 1, "reward": 1, "backward": 0}
-PLAIN = {"unet": 2 * T, "vae": 1, "reward": 1, "backward": T}  # forward, and again on the way back
+PLAIN = {"unet": T, "vae": 1, "reward": 1, "backward": T}
 SPENT = {  # an iteration, and the looks at the end
     "mira_dpo": ({name: 2 * count for name, count in PLAIN.items()}, {name: 2 * count for name, count in LAST.items()}),
-    "hybrid2": ({"unet": 2 * T + 4 * T, "vae": 5, "reward": 5, "backward": T}, LAST),
-    "hybrid1": ({"unet": 2 * T, "vae": 1, "reward": 1 + 4, "backward": T}, LAST),
+    "hybrid2": ({"unet": T + 4 * T, "vae": 5, "reward": 5, "backward": T}, LAST),
+    "hybrid1": ({"unet": T, "vae": 1, "reward": 1 + 4, "backward": T}, LAST),
     "zo": ({"unet": T + 4 * T, "vae": 5, "reward": 5, "backward": 0}, LAST),
-    "mira_hybrid2": ({"unet": 2 * T + 4 * T, "vae": 5, "reward": 5, "backward": T}, LAST),
+    "mira_hybrid2": ({"unet": T + 4 * T, "vae": 5, "reward": 5, "backward": T}, LAST),
     "initno": ({"unet": T + 10, "vae": 1, "reward": 1, "backward": 10}, LAST),  # ten updates a round
     "langevin": (PLAIN, {name: 2 * count for name, count in LAST.items()}),  # and the best one
     "reno": (PLAIN, {name: 2 * count for name, count in LAST.items()}),
