@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 import mira_pl.backbones
-from mira_pl.fit.cli import DEFAULT_CONFIG, FitCLI, OneLineParser
+from mira_pl.fit.cli import FitCLI, OneLineParser
 from mira_pl.fit.data import PromptData
+from mira_pl.fit.defaults import DEFAULT_CONFIG
 from mira_pl.fit.solver import Solver
 from mira_pl.rewards import Reward
 from mira_pl.world.training import Ticks, WorldTraining

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from importlib.resources import files
 from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -35,6 +34,7 @@ from ..runs import RunFolder
 from .batch import out_of_memory, settled
 from .checks import DEFAULTS, INDEPENDENT, check_trainer, processes, strategy
 from .data import PromptData
+from .defaults import below
 from .logs import Wandb, WandbResults, make_logger
 from .module import NoiseAlignment
 from .needs import ensure
@@ -44,7 +44,6 @@ from .solver import Solver
 from .state import FAILED, STATUS
 from .strategy import IndependentDDP
 
-DEFAULT_CONFIG = str(files("mira_pl") / "assets" / "configs" / "emoji.yaml")
 DEFAULT_MODEL = "mira_pl.fit.NoiseAlignment"
 MODULES = (mira_pl.backbones, mira_pl.objectives, mira_pl.rewards, mira_pl.searches)
 MODELS = (NoiseAlignment, NoiseSearch)
@@ -176,13 +175,12 @@ def parse(argv: Sequence[str]) -> ParsedCLI:
 
 
 def _called(cli: type[CLI], argv: Sequence[str]) -> CLI:
-    named = any(arg == "--config" or arg.startswith("--config=") or arg == "-c" for arg in argv)
     if INDEPENDENT not in StrategyRegistry.available_strategies():
         StrategyRegistry.register(INDEPENDENT, IndependentDDP, description=IndependentDDP.__doc__ or "")
     return cli(
         argv,
         run=False,
-        args=[*from_environment(), *([] if named else ["--config", DEFAULT_CONFIG]), *argv],
+        args=[*from_environment(), *below(argv), *argv],
         parser_class=OneLineParser,
         parser_kwargs={"default_env": True, "env_prefix": "MIRA", "allow_abbrev": False},
         save_config_callback=None,

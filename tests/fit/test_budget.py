@@ -38,6 +38,18 @@ def test_as_if_it_had_been_given_fewer_iterations(run_fit, tmp_path, method, len
     assert {record["status"] for record in RunFolder(spent).records()} == {"spent its budget"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("search", ["FK", "MIRAFK", "CoDe", "DAS", "DPS", "DyMO"])
+def test_searches_are_repeated_until_it_is_spent(run_fit, tmp_path, search):
+    method = ["--model", "NoiseSearch", "--model.search", search, "--data.limit", "1"]
+    short = run_fit(tmp_path / "short", *method, "--model.search.rounds", "2")
+    (record,) = RunFolder(short).records()
+    budget = f"unet: {1.25 * record['compute']['unet']:.0f}"  # a third round costs half as much again
+    spent = run_fit(tmp_path / "spent", *method, "--model.search.rounds", "9", "--data.budget", budget)
+    assert results(spent) == results(short)
+    assert RunFolder(spent).records()[0]["status"] == "spent its budget"
+
+
 def test_a_budget_is_spent_alike_by_every_engine(run_fit, tmp_path):
     limits = ["--data.limit", "1", "--model.iterations", "4", "--data.budget", f"unet: {3 * T - 1}"]
     spent = []
