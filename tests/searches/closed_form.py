@@ -1,5 +1,6 @@
 """Problems whose answers are known: linear chains of Gaussians, with rewards of the first channel."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from mira_pl.noise import draw
 from mira_pl.problem import Outcome, Problem
 from mira_pl.rewards.base import Reward
 from mira_pl.searches.particles import Swarm
+from mira_pl.trajectory import sample
 from mira_pl.types import Images, Job, Latents, Noise, PerJob
 
 
@@ -81,6 +83,22 @@ def gaussian(steps: int, mean: float = 0.0, eta: float = 1.0) -> MixtureBackbone
 def flow(steps: int, eta: float = 1.0) -> FlowMixture:
     """Data from N(0, 1) in each of three numbers, sampled as a rectified flow."""
     return FlowMixture(torch.zeros(1, 3, 1, 1), torch.ones(1), torch.ones(1), steps=steps, eta=eta)
+
+
+def modes(steps: int = 50) -> MixtureBackbone:
+    """A common mode at -1.5 and a rare one at 1.5, which has the higher `Linear` reward."""
+    means = torch.zeros(2, 3, 1, 1)
+    means[0, 0], means[1, 0] = -1.5, 1.5
+    return MixtureBackbone(means, torch.tensor([0.5, 0.5]), torch.tensor([0.8, 0.2]), steps=steps)
+
+
+def rare_share(tilt: float) -> float:
+    """Of the rare mode as its chain draws it, tilted by exp(tilt x): its odds are exp(3 tilt) times as high."""
+    backbone, generator = modes(), torch.Generator().manual_seed(0)
+    noise = torch.randn(4000, *backbone.noise_shape, generator=generator)
+    share = float((sample(backbone, backbone.encode([""] * 4000), noise).latents[:, 0, 0, 0] > 0).float().mean())
+    odds = share / (1 - share) * math.exp(3 * tilt)
+    return odds / (1 + odds)
 
 
 def variance(schedule: Schedule) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from closed_form import Linear, flow, gaussian, posed, swarm_of
+from closed_form import Linear, flow, gaussian, modes, posed, swarm_of
 
 from mira_pl.backbones.base import Backbone
 from mira_pl.diffusion import transition
@@ -48,6 +48,14 @@ def test_smaller_blocks_climb_higher() -> None:
         float(CoDe(candidates=4, block=block).solve(problem, noise, start, 0).merit.mean()) for block in (1, 4, 24)
     ]
     assert means[0] > means[1] > means[2]
+
+
+def test_greedy_search_collapses_to_the_mode_of_higher_reward() -> None:
+    """Where a tilted law would leave both."""
+    problem, noise, start = posed(modes(steps=24), Linear(), 50)
+    x = CoDe(candidates=8, block=1).solve(problem, noise, start, 0).outcome.trajectory.latents[:, 0, 0, 0]
+    assert float((start.trajectory.latents[:, 0, 0, 0] > 0).float().mean()) < 0.4
+    assert float((x > 0).float().mean()) > 0.95
 
 
 def test_all_candidates_start_from_one_x_t() -> None:
