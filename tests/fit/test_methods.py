@@ -36,6 +36,11 @@ SPENT = {  # an iteration, and the looks at the end
     "reno": (PLAIN, {name: 2 * count for name, count in LAST.items()}),
     "guarded": (PLAIN | {"reward": 2}, LAST),  # the guard's score
 }
+FIELDS = {
+    "key", "prompt", "seed", "method", "reward_name", "reward_start", "reward", "drift", "S0", "S", "score_difference",
+    "elbo", "clip_start", "clip", "noise_norm", "iterations", "status", "seconds", "peak_memory_bytes", "compute",
+    "config_hash", "versions",
+}  # fmt: skip
 CLIPPED = ("guarded",)  # these need a CLIPScore
 
 
@@ -62,6 +67,7 @@ def test_a_run_is_counted_repeatable_and_resumable(method_flags, tmp_path, monke
     records, trace = RunFolder(whole).records(), RunFolder(whole).trace()
     each, last = SPENT.get(name, (PLAIN, LAST))
     assert records[0]["compute"] == {part: K * each[part] + last[part] for part in each}
+    assert all(set(record) == FIELDS for record in records)
     assert [row["iteration"] for row in trace] == [str(k) for k in range(K + 1)] * 2
     assert [float(row["reward"]) for row in trace if row["iteration"] == "0"] == [r["reward_start"] for r in records]
     torch.manual_seed(99)
@@ -108,6 +114,7 @@ def test_engines_change_no_byte(method_flags, tmp_path, precision) -> None:
         run(flags, other, "--model.engine", engine, "--model.store_steps", stored)
         assert same_files(whole, other)
         assert comparable(RunFolder(other).records()) == comparable(RunFolder(whole).records())
+        assert RunFolder(other).records()[0]["compute"] == RunFolder(whole).records()[0]["compute"]
 
 
 @pytest.mark.slow

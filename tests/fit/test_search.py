@@ -154,7 +154,10 @@ def test_films_show_the_best_so_far(tmp_path, run_fit):
     ("name", "count"),
     [
         ("FK", 3),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("BestOfN", 4), ("FK", 1), ("DAS", 3), ("DyMO", 5))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("BestOfN", 4), ("FK", 1), ("DAS", 3), ("DyMO", 5), ("DPS", 2), ("CoDe", 3), ("MIRAFK", 4))
+        ),
     ],
 )
 def test_killed_after_a_round(run_fit, tmp_path, monkeypatch, name, count):

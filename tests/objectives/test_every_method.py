@@ -30,6 +30,17 @@ class Contrast(Reward):
         return images.flatten(1).std(dim=1)
 
 
+class Counted(Reward):
+    """A reward, and how many images it has scored."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward, self.images, self.differentiable = reward, 0, reward.differentiable
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        self.images += len(images)
+        return self.reward.score(images, prompts)
+
+
 @dataclass
 class Round:
     """Three iterations of a method by plain gradient steps: losses, gradients and where it stands."""
@@ -110,6 +121,23 @@ class ObjectiveConformance:
             alone = solve(self.objective, self.reward, [job])
             torch.testing.assert_close(alone.learned[0], solved.learned[row], atol=1e-4, rtol=1e-3)
             torch.testing.assert_close(alone.losses[2].value[0], solved.losses[2].value[row], atol=1e-4, rtol=1e-3)
+
+    def test_rewards_are_counted(self) -> None:
+        """What is decoded is scored, and `scored` is what else was."""
+        counted = Counted(self.reward)
+        posed = problem(counted, JOBS)
+        learned = self.objective.start(JOBS, posed.backbone.noise_shape)
+        loss = self.objective.loss(posed, learned.requires_grad_(), None, 0)
+        guards = len(JOBS) if isinstance(self.objective, Guarded) else 0  # scored by another reward
+        assert counted.images == len(JOBS) * (posed.backbone.spent.vae + loss.scored) - guards
+
+    def test_black_boxes_are_for_methods_without_their_gradient(self) -> None:
+        backbone = problem(self.reward, JOBS).backbone
+        if self.objective.needs_gradient:
+            with pytest.raises(ValueError, match=r"gradient.*: MIRADPO, or EstimatedGradient around"):
+                self.objective.check(backbone, JPEGSize(), Contrast())
+        else:
+            self.objective.check(backbone, JPEGSize(), Contrast())
 
     @pytest.mark.parametrize("engine", ["full", "checkpoint"])
     def test_engines_agree(self, solved: Round, engine: str) -> None:
