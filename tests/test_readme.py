@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mira_pl.__main__ import main
+from mira_pl.fit.cli import parse
 from mira_pl.world.trainers import __all__ as trainers
 
 ROOT = Path(__file__).parent.parent
@@ -163,35 +164,55 @@ def test_the_tables_at_equal_compute_are_the_csv():
                 assert cell == wanted, f"{folder.name}, {method}, {column}"
 
 
-def test_the_tables_of_few_steps_are_the_csv():
-    """Reward and share along the way; what each method keeps at one reward; the overlay on the animals not tuned on."""
-    page = (ROOT / "docs" / "hacking.md").read_text().split("## Few large steps")[1].split("\n## ")[0]
-    results = ROOT / "docs" / "results" / "few_steps"
-    methods = ["DNO", "MIRA", "DNO, steepest", "Guarded"]
-    path = re.findall(r"^\| (darkness|brightness) \| (\d+) \| (.*) \|$", page, re.M)
-    assert len(path) == 12
-    for reward, iteration, cells in path:
-        curves = pd.read_csv(results / reward / "curves.csv").set_index(["method", "iteration"])
-        found = [curves.loc[(method, float(iteration))] for method in methods]
-        assert cells.split(" | ") == [f"{row['reward']:.2f}, {100 * row['faithful']:.0f}" for row in found]
-    equal = re.findall(r"^\| (darkness|brightness), ([\d.]+) \| (.*) \|$", page, re.M)
-    assert len(equal) == 2
-    for reward, level, cells in equal:
-        table = pd.read_csv(results / reward / "equal_reward.csv").set_index("method")
-        assert level == f"{table['reward'].iloc[0]:.2f}"
-        columns = [table.loc["DNO", "faithful"], *(table.loc[method, "to_first"] for method in methods[1:])]
-        assert cells.split(" | ") == [percents(cell) for cell in columns]
+def test_the_tables_of_ways_are_the_csv():
+    """How each way ends, and what it keeps at one reward less what DNO keeps; the overlay on animals not tuned on."""
+    page = (ROOT / "docs" / "hacking.md").read_text().split("## Many ways")[1].split("\n## ")[0]
+    results = ROOT / "docs" / "results" / "ways"
+    known = re.findall(r"^\| (.*?) \| `\w+\.yaml`", page, re.M)
+    for folder in results.iterdir():
+        outcome = pd.read_csv(folder / "outcome.csv").set_index("method")
+        equal = pd.read_csv(folder / "equal_reward.csv").set_index("method")
+        section = page.split(f"### {folder.name}\n")[1].split("\n### ")[0]
+        told = re.search(r"60 % of its gain at ([\d.]+), (.*?) % right", section)
+        assert told is not None
+        assert told[1] == f"{equal['reward'].iloc[0]:.2f}" and told[2] == percents(equal.loc["DNO", "faithful"])
+        rows = re.findall(r"^\| (.*?) \| (.*\.\..*) \|$", section, re.M)
+        rows = [(way, cells.split(" | ")) for way, cells in rows if cells.count(" | ") == 4]
+        assert [way for way, _ in rows] == outcome.index.tolist() and set(outcome.index) <= set(known)
+        assert set(outcome["jobs"]) == {90}
+        for way, (*cells, difference) in rows:
+            digits = {"reward": 2, "score_difference": 1, "clip": 0}
+            wanted = [interval(outcome.loc[way, column], places) for column, places in digits.items()]
+            assert cells == [*wanted, percents(outcome.loc[way, "faithful"])], f"{folder.name}, {way}"
+            reached = isinstance(equal.loc[way, "faithful"], str)
+            first = "" if way == "DNO" else percents(equal.loc[way, "to_first"]) if reached else "never there"
+            assert difference == first, f"{folder.name}, {way}"
     held = re.findall(r"^\| (\w+), (start|end) \| (\S+) \| (.*) \|$", page, re.M)
-    assert len(held) == 4
+    assert len(held) >= 4
     for reward, when, value, share in held:
         curves = pd.read_csv(results / reward / "report_curves.csv")
         row = curves[curves["method"] == "recommended"].iloc[0 if when == "start" else -1]
         assert (value, share) == (f"{row['reward']:.2f}", f"{100 * row['faithful']:.0f}")
 
 
+def test_the_settings_of_ways_are_settings_of_fit():
+    page = (ROOT / "docs" / "hacking.md").read_text().split("## Many ways")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .*? \| `(\w+\.yaml)`(?:, `(--.*)`)? \|$", page, re.M)
+    assert len(rows) > 10
+    for overlay, flags in rows:
+        configs = ["--config", "configs/emoji_darkness.yaml", "--config", f"configs/methods/{overlay}"]
+        parse([*configs, *shlex.split(flags)])
+
+
+def interval(cell: str, places: int, scale: float = 1) -> str:
+    """A mean with its interval, as pages write it."""
+    numbers = [scale * float(number) for number in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", cell)]
+    return "{} ({} .. {})".format(*(f"{number:.{places}f}" for number in numbers))
+
+
 def percents(cell: str) -> str:
     """A share with its interval, as pages write it."""
-    return "{:.0f} ({:.0f} .. {:.0f})".format(*(100 * float(number) for number in cell.strip("()").split(",")))
+    return interval(cell, 0, 100)
 
 
 def test_the_table_of_figure_8_is_the_csv():
