@@ -111,9 +111,7 @@ def test_the_results_are_those_of_the_tables(document):
         digits = {"reward": (2, 1), "drift": (1, 1), "clip": (0, 1), "animal": (0, 100), "colour": (0, 100)}
         digits["faithful"] = (0, 100)
         for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
-            interval = re.findall(r"[-\d.e]+", str(outcome[column]))
-            wanted = [f"{scale * float(number):.{places}f}" for number in interval]
-            assert cell == ("{} ({} .. {})".format(*wanted) if wanted else "-"), f"{reward}, {method}, {column}"
+            assert cell == interval(outcome[column], places, scale), f"{reward}, {method}, {column}"
 
 
 def test_the_table_of_one_step_is_the_csv():
@@ -141,9 +139,7 @@ def test_the_table_of_beta_is_the_csv():
     digits |= {"colour": (0, 100), "faithful": (0, 100)}
     for beta, cells in rows:
         for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
-            interval = re.findall(r"[-\d.e]+", outcome.loc[float(beta), column])
-            wanted = [f"{scale * float(number):.{places}f}" for number in interval]
-            assert cell == "{} ({} .. {})".format(*wanted), f"{beta}, {column}"
+            assert cell == interval(outcome.loc[float(beta), column], places, scale), f"{beta}, {column}"
 
 
 def test_the_tables_at_equal_compute_are_the_csv():
@@ -158,10 +154,8 @@ def test_the_tables_at_equal_compute_are_the_csv():
         assert set(outcome["jobs"]) == {90}
         for (method, cells), (_, found) in zip(rows, outcome.iterrows(), strict=True):
             for cell, (column, (places, scale)) in zip(cells.split(" | "), digits.items(), strict=True):
-                numbers = [scale * float(number) for number in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", str(found[column]))]
-                told = [f"{number:.{places}f}" for number in numbers]
-                wanted = "-" if not told else told[0] if column == "unet" else "{} ({} .. {})".format(*told)
-                assert cell == wanted, f"{folder.name}, {method}, {column}"
+                wanted = interval(found[column], places, scale)
+                assert cell == (wanted.split()[0] if column == "unet" else wanted), f"{folder.name}, {method}, {column}"
 
 
 def test_the_tables_of_ways_are_the_csv():
@@ -204,10 +198,10 @@ def test_the_settings_of_ways_are_settings_of_fit():
         parse([*configs, *shlex.split(flags)])
 
 
-def interval(cell: str, places: int, scale: float = 1) -> str:
-    """A mean with its interval, as pages write it."""
-    numbers = [scale * float(number) for number in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", cell)]
-    return "{} ({} .. {})".format(*(f"{number:.{places}f}" for number in numbers))
+def interval(cell: object, places: int, scale: float = 1) -> str:
+    """A mean with its interval as pages write it, and a dash where there is none."""
+    numbers = [scale * float(number) for number in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", str(cell))]
+    return "{} ({} .. {})".format(*(f"{number:.{places}f}" for number in numbers)) if numbers else "-"
 
 
 def percents(cell: str) -> str:

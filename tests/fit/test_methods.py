@@ -36,11 +36,6 @@ SPENT = {  # an iteration, and the looks at the end
     "reno": (PLAIN, {name: 2 * count for name, count in LAST.items()}),
     "guarded": (PLAIN | {"reward": 2}, LAST),  # the guard's score
 }
-FIELDS = {
-    "key", "prompt", "seed", "method", "reward_name", "reward_start", "reward", "drift", "S0", "S", "score_difference",
-    "elbo", "clip_start", "clip", "noise_norm", "iterations", "status", "seconds", "peak_memory_bytes", "compute",
-    "config_hash", "versions",
-}  # fmt: skip
 CLIPPED = ("guarded",)  # these need a CLIPScore
 
 

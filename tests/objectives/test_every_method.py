@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from counted import Counted
 from torch import Tensor
 
 from mira_pl.backbones.analytic import MixtureBackbone
@@ -28,17 +29,6 @@ class Contrast(Reward):
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         return images.flatten(1).std(dim=1)
-
-
-class Counted(Reward):
-    """A reward, and how many images it has scored."""
-
-    def __init__(self, reward: Reward) -> None:
-        self.reward, self.images, self.differentiable = reward, 0, reward.differentiable
-
-    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        self.images += len(images)
-        return self.reward.score(images, prompts)
 
 
 @dataclass
@@ -123,13 +113,12 @@ class ObjectiveConformance:
             torch.testing.assert_close(alone.losses[2].value[0], solved.losses[2].value[row], atol=1e-4, rtol=1e-3)
 
     def test_rewards_are_counted(self) -> None:
-        """What is decoded is scored, and `scored` is what else was."""
-        counted = Counted(self.reward)
-        posed = problem(counted, JOBS)
+        """What is decoded is scored, and `scored` is what else was, by the reward or by a guard."""
+        counted, guard = Counted(self.reward), Counted(Contrast())
+        posed = replace(problem(counted, JOBS), clip=guard)
         learned = self.objective.start(JOBS, posed.backbone.noise_shape)
         loss = self.objective.loss(posed, learned.requires_grad_(), None, 0)
-        guards = len(JOBS) if isinstance(self.objective, Guarded) else 0  # scored by another reward
-        assert counted.images == len(JOBS) * (posed.backbone.spent.vae + loss.scored) - guards
+        assert counted.images + guard.images == len(JOBS) * (posed.backbone.spent.vae + loss.scored)
 
     def test_black_boxes_are_for_methods_without_their_gradient(self) -> None:
         backbone = problem(self.reward, JOBS).backbone

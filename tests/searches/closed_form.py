@@ -97,6 +97,7 @@ def rare_share(tilt: float) -> float:
     backbone, generator = modes(), torch.Generator().manual_seed(0)
     noise = torch.randn(4000, *backbone.noise_shape, generator=generator)
     share = float((sample(backbone, backbone.encode([""] * 4000), noise).latents[:, 0, 0, 0] > 0).float().mean())
+    assert 0.1 < share < 0.3
     odds = share / (1 - share) * math.exp(3 * tilt)
     return odds / (1 + odds)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from closed_form import GuidedMixture, gaussian, jobs, posed
+from counted import FIELDS, Counted
 
 from mira_pl.align import align
 from mira_pl.drift import ScoreDifference, ScoreEnergy
@@ -20,11 +21,6 @@ from mira_pl.trajectory import sample
 from mira_pl.types import Compute, Images, PerJob
 
 T = 6
-COLUMNS = {
-    "key", "prompt", "seed", "method", "reward_name", "reward_start", "reward", "drift", "S0", "S", "score_difference",
-    "elbo", "clip_start", "clip", "noise_norm", "iterations", "status", "seconds", "peak_memory_bytes", "compute",
-    "config_hash", "versions",
-}  # fmt: skip
 
 
 @dataclass
@@ -36,18 +32,6 @@ class Broken(Reward):
     def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
         bad = torch.tensor([math.nan if prompt == "prompt 0" else 0.0 for prompt in prompts])
         return images.mean(dim=(1, 2, 3)) + bad
-
-
-@dataclass
-class Counted(Reward):
-    """Brightness, and how many images it has scored."""
-
-    images: int = 0
-    differentiable = True
-
-    def score(self, images: Images, prompts: Sequence[str]) -> PerJob:
-        self.images += len(images)
-        return Brightness().score(images, prompts)
 
 
 def backbone(eta: float = 1.0, steps: int = T) -> GuidedMixture:
@@ -106,7 +90,7 @@ class SearchConformance:
         torch.testing.assert_close(measured, found.outcome.trajectory.energies, atol=1e-3, rtol=1e-3)
 
     def test_compute_is_the_closed_form(self) -> None:
-        scored = Counted()
+        scored = Counted(Brightness())
         problem, noise, start = posed(backbone(), scored)
         before, scored.images = problem.backbone.spent, 0
         self.search.solve(problem, noise, start, 1)
@@ -153,7 +137,7 @@ class SearchConformance:
         if self.search.uses_start:
             expected = expected + Compute(unet=2 * T, vae=1, reward=1)
         for record in result.records:
-            assert set(record) == COLUMNS
+            assert set(record) == FIELDS
             assert record["status"] == "finished" and record["iterations"] == rounds
             assert record["method"] == type(self.search).__name__
             assert record["compute"] == {name: getattr(expected, name) for name in COUNTS}
