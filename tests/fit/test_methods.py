@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from compilers import NEEDS_COMPILER
+from counted import FIELDS
 from forked import comparable, in_child, same_files
 from safetensors.torch import load_file
 
