@@ -165,22 +165,22 @@ def test_the_tables_of_ways_are_the_csv():
     known = re.findall(r"^\| (.*?) \| `\w+\.yaml`", page, re.M)
     for folder in results.iterdir():
         outcome = pd.read_csv(folder / "outcome.csv").set_index("method")
-        equal = pd.read_csv(folder / "equal_reward.csv").set_index("method")
+        equal = {
+            share: pd.read_csv(folder / name).set_index("method")
+            for share, name in (("60", "equal_reward.csv"), ("80", "equal_reward_80.csv"))
+        }
         section = page.split(f"### {folder.name}\n")[1].split("\n### ")[0]
-        told = re.search(r"60 % of its gain at ([\d.]+), (.*?) % right", section)
-        assert told is not None
-        assert told[1] == f"{equal['reward'].iloc[0]:.2f}" and told[2] == percents(equal.loc["DNO", "faithful"])
+        told = re.findall(r"(60|80) %(?: of its gain)? at ([\d.]+), (.*?) % right", section)
+        assert told == [(k, f"{e['reward'].iloc[0]:.2f}", percents(e.loc["DNO", "faithful"])) for k, e in equal.items()]
         rows = re.findall(r"^\| (.*?) \| (.*\.\..*) \|$", section, re.M)
-        rows = [(way, cells.split(" | ")) for way, cells in rows if cells.count(" | ") == 4]
+        rows = [(way, cells.split(" | ")) for way, cells in rows if cells.count(" | ") == 5]
         assert [way for way, _ in rows] == outcome.index.tolist() and set(outcome.index) <= set(known)
         assert set(outcome["jobs"]) == {90}
-        for way, (*cells, difference) in rows:
+        for way, (*cells, at_60, at_80) in rows:
             digits = {"reward": 2, "score_difference": 1, "clip": 0}
             wanted = [interval(outcome.loc[way, column], places) for column, places in digits.items()]
             assert cells == [*wanted, percents(outcome.loc[way, "faithful"])], f"{folder.name}, {way}"
-            reached = isinstance(equal.loc[way, "faithful"], str)
-            first = "" if way == "DNO" else percents(equal.loc[way, "to_first"]) if reached else "never there"
-            assert difference == first, f"{folder.name}, {way}"
+            assert [at_60, at_80] == [less_dno(way, found) for found in equal.values()], f"{folder.name}, {way}"
     held = re.findall(r"^\| (\w+), (start|end) \| (\S+) \| (.*) \|$", page, re.M)
     assert len(held) >= 4
     for reward, when, value, share in held:
@@ -196,6 +196,12 @@ def test_the_settings_of_ways_are_settings_of_fit():
     for overlay, flags in rows:
         configs = ["--config", "configs/emoji_darkness.yaml", "--config", f"configs/methods/{overlay}"]
         parse([*configs, *shlex.split(flags)])
+
+
+def less_dno(way: str, equal: pd.DataFrame) -> str:
+    """A way's share at DNO's reward, less DNO's."""
+    reached = isinstance(equal.loc[way, "faithful"], str)
+    return "" if way == "DNO" else percents(equal.loc[way, "to_first"]) if reached else "never there"
 
 
 def interval(cell: object, places: int, scale: float = 1) -> str:

@@ -35,7 +35,7 @@ METHODS: dict[str, Unit | None] = {
     "das": Unit("search.particles"),
     "dps": Unit("search.rounds"),
     "dymo": Unit("search.rounds", cost=2),  # at most: it repeats most steps
-    "recommended": None,  # comes with a length of its own, since more of it would hack
+    "recommended": None,  # comes with the length that was chosen for it
 }
 """By overlay."""
 
