@@ -124,7 +124,9 @@ class Backbone(ABC):
         Raises:
             ValueError: the model gives no maps, or none of this side.
         """
-        raise ValueError(f"{type(self).__name__} gives no attention maps: take StableDiffusion, not compiled")
+        raise ValueError(
+            f"{type(self).__name__} gives no attention maps: take StableDiffusion, neither compiled nor annealed"
+        )
 
     def places(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's last token among the tokens of the prompt; none where it does not occur."""

@@ -37,9 +37,11 @@ class LatentDiffusion(Backbone):
         encoders: text encoders, which are on the device only while they encode.
         encode_on_cpu: they never are.
         compile: how the denoiser is compiled, see `compiled`.
+        networks: how many of them one prediction asks; two where a LoRA is annealed.
     """
 
     encode_on_cpu = False
+    networks = 1
     compile: Compile = "none"
 
     def __init__(
@@ -97,17 +99,17 @@ class LatentDiffusion(Backbone):
         timestep = torch.full((len(x),), self.schedule.timesteps[step], device=x.device)
         alpha = self.schedule.alpha[step]  # timesteps may lie between those of training: the schedule knows their level
         if self.guidance == 1:
-            output = self.count(self.output(x, timestep, alpha, condition.positive), 1)
+            output = self.count(self.output(x, timestep, alpha, condition.positive), self.networks)
             return output, torch.zeros_like(output)
         both = condition.negative.then(condition.positive)
-        pair = self.count(self.output(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2)
+        pair = self.count(self.output(x.repeat(2, 1, 1, 1), timestep.repeat(2), alpha, both), 2 * self.networks)
         negative, positive = pair.chunk(2)
         pull = positive - negative
         return negative + self.guidance * pull, pull
 
     def denoise(self, x: Latents, timestep: Tensor, condition: Condition) -> Latents:
         alpha = self.alpha(timestep).view(-1, 1, 1, 1).to(x.dtype)
-        output = self.count(self.output(x, timestep, alpha, condition.positive), 1)
+        output = self.count(self.output(x, timestep, alpha, condition.positive), self.networks)
         return READINGS[self.prediction](x, output, alpha).eps
 
     def output(self, x: Latents, timestep: Tensor, alpha: Tensor, text: Text) -> Latents:

@@ -41,13 +41,16 @@ def lora_needs(lora: Sequence[str]) -> dict[str, Need]:
     return {f"lora_{number}": layouts.checkpoint(name, DEFAULT) for number, name in enumerate(lora)}
 
 
-def fuse_loras(lora: Sequence[str], scale: float | Sequence[float], parts: Mapping[str, Any]) -> None:
+def fuse_loras(lora: Sequence[str], scale: float | Sequence[float], parts: Mapping[str, Any]) -> set[str]:
     """Adds LoRAs to the weights they were trained for.
 
     Args:
         lora: see `lora_needs`.
         scale: one for all, or one for each.
         parts: the model's `unet`, `text_encoder` and, of SDXL, `text_encoder_2`.
+
+    Returns:
+        The parts that were changed.
 
     Raises:
         OSError: a file is neither on disk nor can it be fetched.
@@ -56,18 +59,24 @@ def fuse_loras(lora: Sequence[str], scale: float | Sequence[float], parts: Mappi
     scales = [scale] * len(lora) if isinstance(scale, int | float) else list(scale)
     if len(scales) != len(lora) or not all(math.isfinite(factor) for factor in scales):
         raise ValueError(f"lora_scale must be a finite number, or one for each of {len(lora)} LoRAs: got {scale!r}")
+    changed = set()
     for need, factor in zip(lora_needs(lora).values(), scales, strict=True):
         (file,) = ready(need).files.values()
-        fuse(file, factor, parts)
+        changed |= fuse(file, factor, parts)
+    return changed
 
 
 @torch.no_grad()
-def fuse(file: Path, scale: float, parts: Mapping[str, Any]) -> None:
-    """Adds one LoRA, in place; the sum is made in float32 at least, then rounded once to the dtype of the weights."""
+def fuse(file: Path, scale: float, parts: Mapping[str, Any]) -> set[str]:
+    """Adds one LoRA, in place; the sum is made in float32 at least, then rounded once to the dtype of the weights.
+
+    Returns the parts that it changes.
+    """
     tensors, layers = read(file, parts["unet"].config), {}
     for name, part in parts.items():
         layers |= {f"{name}.{path}": m for path, m in part.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
-    for name in sorted({key.split(".lora_")[0] for key in tensors}):
+    names = sorted({key.split(".lora_")[0] for key in tensors})
+    for name in names:
         layer = layers.get(name) or layers.get(name.replace(".text_model.", "."))  # CLIPTextModel since 5.6
         down, up = tensors.pop(name + A, None), tensors.pop(name + B, None)
         if layer is None or down is None or up is None:
@@ -87,6 +96,7 @@ def fuse(file: Path, scale: float, parts: Mapping[str, Any]) -> None:
         weight.copy_(weight.to(exact) + scale * change)
     if tensors:
         raise ValueError(f"{file} is no LoRA of this model: no layer takes its {min(tensors)!r}")
+    return {name.split(".")[0] for name in names}
 
 
 def read(file: Path, unet: Mapping[str, Any]) -> dict[str, Tensor]:

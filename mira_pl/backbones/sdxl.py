@@ -14,10 +14,11 @@ from ..hub.need import read_json
 from ..schedules import LastSigma, Sampler, make_schedule, one_step
 from ..text import tokenize
 from ..types import Latents
+from .annealed import Anneal, with_loras
 from .base import Text
-from .compiled import Compile, compiled, laid_out
+from .compiled import Compile, laid_out
 from .latent import DTypeName, LatentDiffusion, checkpointed, frozen
-from .lora import fuse_loras, lora_needs
+from .lora import lora_needs
 from .single_file import XL, load_network, model_needs, settled
 
 
@@ -43,6 +44,7 @@ class SDXL(LatentDiffusion):
             is stabilityai/stable-diffusion-xl-base-1.0.
         lora: see `StableDiffusion`.
         lora_scale: see `StableDiffusion`.
+        anneal: see `StableDiffusion`.
         checkpoint_vae: see `StableDiffusion`.
         compile: see `StableDiffusion`.
         channels_last: see `StableDiffusion`.
@@ -62,6 +64,7 @@ class SDXL(LatentDiffusion):
         config: str | None = None,
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
+        anneal: Anneal = None,
         checkpoint_vae: bool = True,
         compile: Compile = "none",
         channels_last: bool = False,
@@ -84,9 +87,9 @@ class SDXL(LatentDiffusion):
             frozen(load_network(CLIPTextModelWithProjection, needs, "text_encoder_2", self.dtype)),
         )
         unet = laid_out(frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype)), channels_last)
-        self.denoiser = compiled(unet, compile)
-        parts = {"unet": self.denoiser, "text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
-        fuse_loras(lora, lora_scale, parts)
+        encoders = {"text_encoder": self.encoders[0], "text_encoder_2": self.encoders[1]}
+        self.networks = 1 if anneal is None else 2
+        self.denoiser = with_loras(unet, encoders, lora, lora_scale, anneal, schedule, compile)
         self.vae = checkpointed(frozen(load_network(AutoencoderKL, needs, "vae", self.dtype)), checkpoint_vae)
         if vae is None and self.vae.config.force_upcast and self.dtype == torch.float16:
             self.vae.float()  # it would overflow

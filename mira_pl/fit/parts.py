@@ -61,9 +61,15 @@ class Parts:
         return 1 if self.arguments.get("one_step_at") is not None else self.arguments.get("steps", 1)
 
     @property
+    def networks(self) -> int:
+        """Denoisers that one prediction asks: with and without an annealed LoRA."""
+        return 1 if self.arguments.get("anneal") is None else 2
+
+    @property
     def branches(self) -> int:
-        """Denoiser calls a step: two with guidance, unless the denoiser reads its scale."""
-        return 2 if self.arguments.get("guidance", 1) > 1 and not self.known.reads_guidance else 1
+        """Denoiser calls a step: two a network with guidance, unless the denoiser reads its scale."""
+        guided = self.arguments.get("guidance", 1) > 1 and not self.known.reads_guidance
+        return self.networks * (2 if guided else 1)
 
     @cached_property
     def backbone(self) -> Mapping[str, Need]:

@@ -69,7 +69,7 @@ class InitNO(Objective):
         if not backbone.shows_attention:
             raise ValueError(
                 f"InitNO reads attention maps, which {type(backbone).__name__} does not give: take StableDiffusion, "
-                "not compiled"
+                "neither compiled nor annealed"
             )
 
     def loss(

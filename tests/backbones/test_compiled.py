@@ -123,7 +123,7 @@ def test_graphs_give_tensors_of_their_own(tiny_sd: Path, jobs: list[Job]) -> Non
 def test_a_compiled_denoiser_shows_no_attention(tiny_sd: Path) -> None:
     backbone = StableDiffusion(str(tiny_sd), steps=3, compile="regional")
     assert not backbone.shows_attention
-    with pytest.raises(ValueError, match="StableDiffusion gives no attention maps: take StableDiffusion, not compiled"):
+    with pytest.raises(ValueError, match="StableDiffusion gives no attention maps: take StableDiffusion, neither"):
         backbone.eps_and_attention(torch.zeros(1, 4, 4, 4), 0, backbone.encode(["a cat"]))
 
 

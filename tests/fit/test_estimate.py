@@ -46,6 +46,9 @@ def test_what_it_grows_with(estimate):
     assert estimate(*XL_HPS, "--model.backbone.init_args.guidance", "1").step == pytest.approx(one.step / 2)
     stored = estimate(*XL_HPS, "--model.store_steps", "3")
     assert stored.peak == pytest.approx(one.weights + 4 * one.step)
+    annealed = estimate(*XL_HPS, "--model.backbone.init_args.anneal", "linear")  # a second U-Net, asked in every step
+    assert annealed.weights == pytest.approx(one.weights + 2 * 2_567_463_684 / 1e9)
+    assert annealed.step == pytest.approx(2 * one.step) and annealed.pictures == one.pictures
     full = estimate(*XL_HPS, "--model.engine", "full")
     assert full.peak == pytest.approx(one.weights + 100 * one.step)
 
