@@ -24,3 +24,11 @@ def not_negative(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and value < 0:
             raise ValueError(f"{name} must be at least 0, got {value}")
+
+
+def share(**values: float | None) -> None:
+    """Raises ValueError for what is not in 0..1."""
+    finite(**values)
+    for name, value in values.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in 0..1, got {value}")

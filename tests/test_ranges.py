@@ -6,13 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira_pl.ranges import finite, not_negative, positive
+from mira_pl.ranges import finite, not_negative, positive, share
 
 
 @given(st.floats())
 def test_every_number(value):
     number = math.isfinite(value)
-    for check, passes in ((finite, number), (positive, number and value > 0), (not_negative, number and value >= 0)):
+    for check, passes in (
+        (finite, number),
+        (positive, number and value > 0),
+        (not_negative, number and value >= 0),
+        (share, 0 <= value <= 1),
+    ):
         if passes:
             check(beta=value)
         else:
@@ -21,5 +26,5 @@ def test_every_number(value):
 
 
 def test_what_is_not_set():
-    for check in (finite, positive, not_negative):
+    for check in (finite, positive, not_negative, share):
         check(beta=None)

@@ -32,7 +32,8 @@ class Budget:
 
     def stop(self, state: BatchState) -> None:
         """Freeze the running jobs of a batch whose budget is spent, after iteration `state.tick`."""
-        costs = state.compute | {"seconds": state.seconds / len(state.jobs)}
+        costs = {name: max(counts) for name, counts in state.costs.items()}  # of the jobs that run
+        costs |= {"seconds": state.seconds / len(state.jobs)}
         limits = {name: limit for name, limit in asdict(self).items() if limit is not None}
         if any(costs[name] * (state.tick + 1) > limit * state.tick for name, limit in limits.items()):
             state.stop(state.running, SPENT)

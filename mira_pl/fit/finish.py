@@ -40,7 +40,7 @@ def finish(module: "Solver") -> None:
     if state is not None and problem is not None:
         began = time.perf_counter()
         outcome = module.last_look(state, problem)
-        state.add_cost(time.perf_counter() - began, module.spent_since_last())
+        state.add_cost(time.perf_counter() - began, module.spent_since_last(), state.keys)
         records = _records(module, state, problem, outcome)
         if run is not None:
             _write_files(run, module.config_hash, state, outcome)
@@ -88,7 +88,6 @@ def _records(module: "Solver", state: BatchState, problem: Problem, outcome: Out
         "reward_name": module.reward.name,
         "seconds": state.seconds / len(state.jobs),
         "peak_memory_bytes": _peak_memory(module.device),
-        "compute": state.compute,
         "config_hash": module.config_hash,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
     }
@@ -109,6 +108,7 @@ def _records(module: "Solver", state: BatchState, problem: Problem, outcome: Out
             "noise_norm": float(state.noise[row].norm()),
             "iterations": int(stopped[row]),
             "status": STATUS[int(state.status[row])],
+            "compute": {name: counts[row] for name, counts in state.costs.items()},
         }
         | shared
         for row, job in enumerate(state.jobs)

@@ -164,7 +164,8 @@ class NoiseAlignment(Solver):
         rows = [] if state is None else state.trace[len(state.trace) - state.rows_last :]
         if state is not None and rows:
             self._put_back(state)
-            state.add_cost(time.perf_counter() - self._began, self.spent_since_last() + self._scored)
+            ran = {row["key"] for row in rows}
+            state.add_cost(time.perf_counter() - self._began, self.spent_since_last() + self._scored, ran)
             state.tick, state.rows_last = state.tick + 1, 0
             self.data.budget.stop(state)
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):

@@ -86,11 +86,11 @@ class NoiseSearch(Solver):
             state.take(found)
             state.tick += 1
             self._look(state, problem, {"candidate": found.outcome.reward, "ess": found.ess})
-            state.add_cost(time.perf_counter() - began, self.spent_since_last())
+            rows = state.trace[seen:]
+            state.add_cost(time.perf_counter() - began, self.spent_since_last(), {row["key"] for row in rows})
             self.data.budget.stop(state)
             if self.run is not None and (state.tick % self.save_every == 0 or state.tick == self.iterations):
                 state.save(self.run.state_path(state.index), {})
-            rows = state.trace[seen:]
         self.report(rows, self._step() + batch_idx + 1)
 
     def last_look(self, state: SearchState, problem: Problem) -> Outcome:
@@ -105,7 +105,7 @@ class NoiseSearch(Solver):
         self._look(state, problem, {})
         spent = self.spent_since_last()
         if self.search.uses_start:
-            state.add_cost(time.perf_counter() - began, spent)
+            state.add_cost(time.perf_counter() - began, spent, state.keys)
         return state.trace
 
     def _look(self, state: SearchState, problem: Problem, more: dict[str, torch.Tensor]) -> None:

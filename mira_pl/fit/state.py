@@ -1,6 +1,7 @@
 """What one batch of jobs is while it is optimised, and how it survives a kill."""
 
 import io
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ class BatchState:
     A method may learn several noises a job. `noise` then holds all of them and `anchor` has a row for each; `rows` are
     those of the anchor that the jobs were last looked at by, `best_row` those of `best_noise`. `outside` says which
     jobs were beyond a limit when they were last looked at, `elbo` what they had then, where that is measured, and
-    `best_elbo` what `best_noise` has. `memory` belongs to the method.
+    `best_elbo` what `best_noise` has. `memory` belongs to the method. `costs` are those of every job, by kind of call.
     """
 
     trajectories: ClassVar[tuple[str, ...]] = ("anchor",)
@@ -51,7 +52,7 @@ class BatchState:
     rows_last: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
     frames: list[Tensor] = field(default_factory=list)
-    compute: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    costs: dict[str, list[int]] = field(default_factory=dict)
     seconds: float = 0.0
 
     @classmethod
@@ -61,7 +62,9 @@ class BatchState:
         worst, rows = torch.full((len(jobs),), -torch.inf, device=noise.device), torch.arange(len(jobs)).to(nothing)
         start, best = noise.clone(), noise.clone()
         zeros = nothing.clone(), nothing.clone()
-        return cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone(), nothing > 0)
+        made = cls(index, jobs, noise, start, nothing, zeros[0], best, worst, zeros[1], rows, rows.clone(), nothing > 0)
+        made.costs = {name: [0] * len(jobs) for name in COUNTS}
+        return made
 
     @property
     def begun(self) -> Trajectory:
@@ -86,16 +89,26 @@ class BatchState:
         self.status = torch.where(which, status, self.status)
         self.stopped_at = torch.where(which, self.tick, self.stopped_at)
 
-    def add_cost(self, seconds: float, spent: Compute) -> None:
-        """Every attempt decodes once and is scored once: reward calls are decoder calls, and those without one."""
+    def add_cost(self, seconds: float, spent: Compute, keys: Collection[str]) -> None:
+        """Of the jobs with these keys; the others have stopped, and that a batch computes them along is not their cost.
+
+        Every attempt decodes once and is scored once: reward calls are decoder calls, and those without one.
+        """
         self.seconds += seconds
+        rows = [row for row, job in enumerate(self.jobs) if job.key in keys]
         for name, count in (
             ("unet", spent.unet),
             ("vae", spent.vae),
             ("reward", spent.vae + spent.reward),
             ("backward", spent.backward),
         ):
-            self.compute[name] += count
+            for row in rows:
+                self.costs[name][row] += count
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all jobs."""
+        return [job.key for job in self.jobs]
 
     def place(self, key: str) -> int:
         """Row of a job."""

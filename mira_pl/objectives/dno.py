@@ -23,7 +23,8 @@ class DNO(Objective):
         gamma: weight of the regulariser; 0, the default of the public code, is plain reward ascent.
         subsample: k = 4 ** subsample numbers form a row of the regulariser; 1 is the public default.
         permutations: random permutations averaged over, 100 in the public code.
-        opt_time: gradients reach the last opt_time + 1 steps only, and x_T only where opt_time is T; None is T.
+        opt_time: gradients reach the last opt_time + 1 steps only, and x_T only where opt_time is T; None is T. The
+            public code has 50, which is its T.
         noises: `trajectory` or, for deterministic samplers, `initial`.
     """
 
@@ -43,6 +44,11 @@ class DNO(Objective):
         maps, *size = backbone.noise_shape
         if self.opt_time is not None and not 0 <= self.opt_time < maps:
             raise ValueError(f"opt_time must be in 0..{maps - 1} (T), got {self.opt_time}")
+        if self.opt_time not in (None, maps - 1) and (self.noises == "initial" or not backbone.schedule.stochastic):
+            raise ValueError(
+                f"opt_time {self.opt_time} leaves x_T alone, and nothing else is learned here: leave opt_time out, or "
+                "learn the noises of the steps (noises trajectory, eta above 0)"
+            )
         numbers, row = len(range(maps)[self._reached(backbone)]) * math.prod(size), 4**self.subsample
         if self.gamma > 0 and numbers % row:
             raise ValueError(f"a row length of {row} does not divide {numbers} numbers of noise: lower subsample")

@@ -35,7 +35,7 @@ class DriftBudget(Objective):
         score: as of `MIRA`.
         weights: as of `MIRA`.
         elbo_pairs: as of `MIRA`.
-        rate: of the dual variable, an iteration.
+        rate: of the dual variable, an iteration; this and the next two are this package's choice.
         damping: of the violation itself.
         ahead: iterations to look ahead.
         noises: as of `MIRA`.

@@ -31,8 +31,9 @@ class InitNO(Objective):
     An iteration is a round: `steps` updates by Adam on mu and log_var from a fresh x_T, each followed by updates on
     KL(N(mu, exp(log_var)) || N(0, 1)) until it is below `largest_kl`. A job is done once the loss reaches its targets;
     if no round gets there, the one after the last starts from the best x_T with `last_steps`. So a fit takes
-    `iterations` = `rounds` + 1. The reward is logged and nothing else. This is the noise part alone: the public
-    code also moves the latents while it samples. Defaults are the public code's (`pipeline_sd_initno.py`).
+    `iterations` = `rounds` + 1, and a round as many updates as the slowest job of its batch. The reward is logged and
+    nothing else. This is the noise part alone: the public code also moves the latents while it samples. Defaults are
+    the public code's (`pipeline_sd_initno.py`).
 
     Attributes:
         words: the objects, those that occur in a prompt; null takes the last word of every phrase of the prompt.

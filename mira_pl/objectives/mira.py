@@ -18,7 +18,8 @@ class MIRA(Objective):
     """L = -r + beta * drift (MIRA, eq. 4).
 
     Attributes:
-        beta: weight of the drift, at least 0. The drift is summed over steps and averaged over latent dimensions.
+        beta: weight of the drift, at least 0; 0.2 is A.1's for the aesthetic score, 0.5 for HPSv2 and PickScore, 1 for
+            brightness, 0.8 for darkness. The drift is summed over steps and averaged over latent dimensions.
         drift: `energy` is the paper's surrogate S_0 - S; `score_difference` compares the predictions of both
             trajectories; `elbo` is the frozen model's own denoising loss of the image: its gradient is that of the
             rise since the start.
@@ -26,7 +27,7 @@ class MIRA(Objective):
             (docs/hacking.md); `signed` is the letter of eq. 4 and did not.
         score: score of the energy, see `drift.ScoreEnergy`.
         weights: weights sigma_t^2 of the energy, see `drift.ScoreEnergy`.
-        elbo_pairs: (timestep, noise) pairs of `elbo`.
+        elbo_pairs: (timestep, noise) pairs of `elbo`; how many is a choice of this package.
         noises: `trajectory` learns x_T and the noise of every step (as the paper), `initial` x_T alone.
     """
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..problem import Outcome, Problem
-from ..ranges import positive
+from ..ranges import positive, share
 from ..types import Noise, PerJob
 from .base import Found, Search
 from .guidance import ascent
@@ -43,8 +43,8 @@ class DAS(Search):
         particles: N, 4 in the public code; MIRA's table 3 has 8.
         alpha: strength of the pull to the base model; on the scale of the reward. The public code has 0.005 for the
             aesthetic score, 0.0001 for PickScore and 0.01 for 20 times CLIP.
-        tempered: share of T after which the temperature is 1; it rises as (1 + gamma)^step - 1. 0.87 gives both public
-            gammas, 0.008 for 100 steps and 0.1 for 8.
+        tempered: share of T after which the temperature is 1; it rises as (1 + gamma)^step - 1. 0.87 is the public
+            gamma of 0.008 for 100 steps, 0.91 the one of 0.1 for 8.
         resampling: `ssp` in the public code.
         threshold: least effective number of particles, as a share of them; 0.5 in the public code.
         legacy: the public code's resampling, which leaves guidance and twist with the particles they were not computed
@@ -68,6 +68,7 @@ class DAS(Search):
     def __post_init__(self) -> None:
         positive(particles=self.particles, alpha=self.alpha, tempered=self.tempered)
         positive(rounds=self.rounds, chunk=self.chunk)
+        share(threshold=self.threshold)
 
     @torch.no_grad()
     def solve(self, problem: Problem, noise: Noise, start: Outcome, index: int) -> Found:

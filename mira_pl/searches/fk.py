@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from ..problem import Outcome, Problem
-from ..ranges import positive
+from ..ranges import positive, share
 from ..types import Noise, PerJob
 from .base import Found, Search
 from .particles import Particles, PerParticle, Swarm, take
 from .resampling import effective, normalised, resample
+
+LARGEST = math.log(1e10)
+"""Logarithm of the greatest weight in the public code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,11 @@ class FK(Search):
         every: steps between looks, as a share of T.
         until: no looks beyond it but the one at the last step.
         adaptive: resample only where the effective number of particles falls below `threshold`; the last look always
-            asks for that.
-        threshold: as a share of the particles.
-        legacy_weights: the weights of the public code: forgotten where no resampling happened, rewards floored at 0,
-            and the last look counts r as the potential does. With `adaptive` it may not steer at all.
+            asks for that. On in the public code for its paper's samples, off in its launch file.
+        threshold: as a share of the particles; half of them in the public code.
+        legacy_weights: the weights of the public code: forgotten where no resampling happened, at most 1e10, rewards
+            floored at 0, and the last look counts r as the potential does (there of the last predicted x_0, here of
+            x_0). With `adaptive` it may not steer at all.
         rounds: repeats with noise of their own.
         chunk: particles of every job computed together.
     """
@@ -70,8 +74,7 @@ class FK(Search):
 
     def __post_init__(self) -> None:
         positive(particles=self.particles, tilt=self.tilt, every=self.every, rounds=self.rounds, chunk=self.chunk)
-        if not 0 <= self.first <= 1 or not 0 <= self.until <= 1:
-            raise ValueError(f"first and until are shares of T, in 0..1; got {self.first}, {self.until}")
+        share(first=self.first, until=self.until, threshold=self.threshold)
 
     @torch.no_grad()
     def solve(self, problem: Problem, noise: Noise, start: Outcome, index: int) -> Found:
@@ -123,6 +126,8 @@ class FK(Search):
         potential = self.tilt * (merit - state.seen if self.potential == "diff" else seen)
         if last and self.potential != "diff":
             potential = self.tilt * (seen if self.legacy_weights else merit) - state.log_product
+        if self.legacy_weights:
+            potential = potential.clamp(max=LARGEST)
         before = torch.zeros_like(potential) if self.legacy_weights else state.log_weight
         product = state.log_product + potential
         return replace(state, seen=seen, log_weight=before + potential, log_product=product)

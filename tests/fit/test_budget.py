@@ -62,7 +62,7 @@ def test_a_budget_is_spent_alike_by_every_engine(run_fit, tmp_path):
 def state(ticks: int, unet: int, seconds: float) -> BatchState:
     jobs = [Job("a", 0, "a"), Job("b", 1, "b")]
     made = BatchState.new(0, jobs, torch.zeros(2, 4, 1, 2, 2))
-    made.tick, made.compute["unet"], made.seconds = ticks, unet, seconds
+    made.tick, made.costs["unet"], made.seconds = ticks, [unet, unet], seconds
     return made
 
 

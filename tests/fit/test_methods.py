@@ -12,6 +12,7 @@ import torch
 from compilers import NEEDS_COMPILER
 from counted import FIELDS
 from forked import comparable, in_child, same_files
+from PIL import Image
 from safetensors.torch import load_file
 
 from mira_pl.fit.cli import fit
@@ -53,11 +54,24 @@ def run(flags: list[str], out: Path, *more: str) -> Path:
     return out
 
 
+@pytest.fixture
+def plain_run(arguments: list[str], tmp_path: Path) -> Path:
+    """The same prompts by plain ascent on the reward."""
+    prompts = ["--data.prompts", '["a white cat", "a fox"]', "--model.iterations", "1", "--model.objective", "DNO"]
+    return run([*arguments, *prompts], tmp_path / "plain")
+
+
+def pixels_of(path: Path) -> bytes:
+    with Image.open(path) as picture:
+        return picture.tobytes()
+
+
 each_method = pytest.mark.parametrize("method_flags", METHODS, indirect=True)
 
 
 @each_method
-def test_a_run_is_counted_repeatable_and_resumable(method_flags, tmp_path, monkeypatch, request) -> None:
+def test_a_run_is_counted_repeatable_and_resumable(method_flags, plain_run, tmp_path, monkeypatch, request) -> None:
+    """Its first iteration shows the pictures that the frozen model draws, as under every other method."""
     name = request.node.callspec.id
     whole, again, killed = run(method_flags, tmp_path / "whole"), tmp_path / "again", tmp_path / "killed"
     records, trace = RunFolder(whole).records(), RunFolder(whole).trace()
@@ -65,7 +79,12 @@ def test_a_run_is_counted_repeatable_and_resumable(method_flags, tmp_path, monke
     assert records[0]["compute"] == {part: K * each[part] + last[part] for part in each}
     assert all(set(record) == FIELDS for record in records)
     assert [row["iteration"] for row in trace] == [str(k) for k in range(K + 1)] * 2
-    assert [float(row["reward"]) for row in trace if row["iteration"] == "0"] == [r["reward_start"] for r in records]
+    starts = [row for row in trace if row["iteration"] == "0"]
+    assert [float(row["reward"]) for row in starts] == [record["reward_start"] for record in records]
+    for record, row in zip(RunFolder(plain_run).records(), starts, strict=True):
+        base = Path("images") / f"{record['key']}.base.png"
+        assert pixels_of(whole / base) == pixels_of(plain_run / base)
+        assert row["key"] == record["key"]
     torch.manual_seed(99)
     assert same_files(whole, run(method_flags, again))
     calls: list[int] = []
@@ -150,7 +169,7 @@ def test_a_pair_returns_its_winner_and_logs_the_loser_apart(arguments, tmp_path)
         assert float(rows[-1]["reward"]) == record["reward"] and float(rows[-1]["drift"]) == record["drift"]
         assert float(rows[0]["loser_drift"]) == 0 and float(rows[-1]["loser_drift"]) not in (0, record["drift"])
         base = Path("images") / f"{record['key']}.base.png"
-        assert (pair / base).stat().st_size == (plain / base).stat().st_size
+        assert pixels_of(pair / base) == pixels_of(plain / base)
         learned, start = load_file(pair / "noise" / f"{record['key']}.safetensors").values()
         assert learned.shape == start.shape == (4, 4, 4, 4)
     assert all("loser_reward" not in row or row["loser_reward"] == "" for row in RunFolder(plain).trace())

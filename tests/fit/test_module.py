@@ -110,6 +110,8 @@ def test_jobs_stop_on_their_own(tiny_sd):
         assert record["iterations"] == (3 if reached is None or reached == 3 else reached)
         if reached is not None:
             assert record["reward"] >= target - 1e-6
+        alone = small_align(tiny_sd, DNO(), [record["prompt"]], target_reward=target)
+        assert record["compute"] == alone.records[0]["compute"]  # whatever else was in its batch
 
 
 def test_align_refuses_what_would_mix_or_cut_jobs(tiny_sd):

@@ -98,6 +98,16 @@ def test_jobs_stop_at_their_target(tiny_sd):
         assert record["reward"] == pytest.approx(curve[record["iterations"]], abs=1e-6)
 
 
+def test_a_job_that_stopped_costs_no_more_though_its_batch_goes_on(tiny_sd):
+    starts = [record["reward_start"] for record in small_search(tiny_sd, BestOfN(2)).records]
+    target = sum(starts) / 2  # one is there from the start
+    together = small_search(tiny_sd, BestOfN(4), target_reward=target).records
+    assert len({record["compute"]["unet"] for record in together}) == 2
+    for record in together:
+        alone = small_search(tiny_sd, BestOfN(4), prompts=[record["prompt"]], target_reward=target)
+        assert record["compute"] == alone.records[0]["compute"]
+
+
 def test_patience_ends_a_search_that_finds_nothing(tiny_sd):
     class Falling(BestOfN):
         def solve(self, problem, noise, start, index):
@@ -127,8 +137,10 @@ def test_black_boxes_are_searched(tiny_sd):
     assert all(record["reward"] >= record["reward_start"] for record in result.records)
 
 
-def test_start_image_is_that_of_the_seed_under_every_method(run_fit, tmp_path):
-    runs = [run_fit(tmp_path / name, *more) for name, more in (("learned", []), ("searched", flags("CoDe")))]
+@pytest.mark.parametrize("name", FLAGS)
+def test_start_image_is_that_of_the_seed_under_every_method(run_fit, tmp_path, name):
+    short = ("--data.limit", "2")
+    runs = [run_fit(tmp_path / "learned", *short), run_fit(tmp_path / "searched", *flags(name), *short)]
     for key in (record["key"] for record in RunFolder(runs[0]).records()):
         pixels = [pixels_of(run / "images" / f"{key}.base.png") for run in runs]
         assert pixels[0] == pixels[1]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mira_pl.backbones.analytic import MixtureBackbone
+from mira_pl.backbones.analytic import MixtureBackbone, sd_scheduler
+from mira_pl.diffusion import Schedule
 from mira_pl.noise import draw
 from mira_pl.objectives import DNO
 from mira_pl.objectives.dno import log_bounds, prno, raw_log_bounds
@@ -137,6 +138,25 @@ def test_opt_time_learns_the_last_steps_and_x_t_only_at_t(opt_time: int) -> None
     slope = gradient(DNO(opt_time=opt_time), noise_of())
     assert (slope[:, : opt_time + 1, :3] != 0).all()
     assert (slope[:, opt_time + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize(("noises", "eta"), [("initial", 1.0), ("trajectory", 0.0)])
+def test_opt_time_that_leaves_nothing_to_learn_is_refused(noises: str, eta: float) -> None:
+    backbone = problem(eta=eta).backbone
+    with pytest.raises(ValueError, match="opt_time 2 leaves x_T alone, and nothing else is learned here"):
+        DNO(opt_time=2, noises=noises).check(backbone, Brightness())
+    DNO(opt_time=STEPS, noises=noises).check(backbone, Brightness())
+    DNO(noises=noises).check(backbone, Brightness())
+
+
+def test_the_last_noise_is_not_learned_where_it_is_not_injected() -> None:
+    """The public code forces the last sigma to 0, and then z[0] has no gradient."""
+    posed = problem()
+    posed.backbone.schedule = Schedule.from_scheduler(sd_scheduler(), STEPS, 1.0, "zero")
+    leaf = noise_of().requires_grad_()
+    DNO().loss(posed, leaf, None, 0).value.sum().backward()
+    assert (leaf.grad[:, 0] == 0).all() and (leaf.grad[:, 1:, :3] != 0).all()
+    assert (gradient(DNO(), noise_of())[:, 0, :3] != 0).all()
 
 
 def test_opt_time_of_t_is_no_cut() -> None:

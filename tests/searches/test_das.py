@@ -82,7 +82,7 @@ def test_temperatures_are_the_public_ones() -> None:
     found = DAS().temperatures(100)
     assert [found[step] for step in (0, 25, 50, 75)] == pytest.approx([0, 0.220, 0.489, 0.818], abs=2e-3)
     assert found[86] < 1 and found[88] == 1 and len(found) == 101
-    assert DAS().temperatures(8)[7] == pytest.approx(1.1**7 - 1, abs=0.06)
+    assert DAS(tempered=0.909).temperatures(8)[7] == pytest.approx(1.1**7 - 1, abs=1e-3)
 
 
 def test_weights_of_a_proposal_are_p_over_q() -> None:
@@ -149,3 +149,5 @@ def test_the_particle_of_greatest_weight_is_returned() -> None:
 def test_impossible_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="alpha must be greater than 0, got 0"):
         DAS(alpha=0.0)
+    with pytest.raises(ValueError, match=r"threshold must be in 0\.\.1, got 2"):
+        DAS(threshold=2.0)

@@ -139,6 +139,17 @@ def test_rewards_below_zero_count_but_in_the_public_code() -> None:
     assert spreads == [10.0, 0.0]
 
 
+def test_weights_of_the_public_code_end_at_1e10() -> None:
+    """At its lambda of 10 and aesthetic scores above 2.3 all particles weigh the same."""
+    problem, noise, start = posed(gaussian(steps=4), Linear(), 1)
+    swarm, rewards = swarm_of(problem, start), torch.tensor([[5.0], [5.2], [5.4], [5.6]])
+    for legacy, spread in ((False, 6.0), (True, 0.0)):
+        search = FK(4, "max", legacy_weights=legacy)
+        weighed = search.weigh(search.begin(swarm.begin(swarm.noises(noise, 0, 4))), rewards, False)
+        assert float(weighed.log_weight[-1] - weighed.log_weight[0]) == pytest.approx(spread, abs=1e-4)
+    assert float(weighed.log_weight.exp()[0]) == pytest.approx(1e10, rel=1e-4)
+
+
 def test_the_last_look_is_at_the_image_itself() -> None:
     problem, noise, start = posed(gaussian(steps=5), Linear())
     state, images, reward, _ = FK(4).steer(swarm_of(problem, start), noise, 0)
@@ -179,7 +190,9 @@ def test_the_hybrids_drift_is_that_of_the_steps_made() -> None:
     [
         ({"particles": 0}, "particles must be greater than 0, got 0"),
         ({"tilt": -1.0}, r"tilt must be greater than 0, got -1\.0"),
-        ({"first": 20.0}, r"shares of T, in 0\.\.1; got 20\.0"),
+        ({"first": 20.0}, r"first must be in 0\.\.1, got 20\.0"),
+        ({"threshold": float("nan")}, "threshold must be a finite number, got nan"),
+        ({"threshold": -1.0}, r"threshold must be in 0\.\.1, got -1\.0"),
     ],
 )
 def test_impossible_parameters_are_refused(options: dict[str, float], message: str) -> None:
